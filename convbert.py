@@ -1,0 +1,1095 @@
+"""ConvBERT for Korean in one file: model, pretraining, fine-tuning.
+
+The paper: Jiang et al., "ConvBERT: Improving BERT with Span-based Dynamic Convolution", NeurIPS 2020 (arXiv
+2008.02496). Many heads of BERT's self-attention only ever look at their neighbours, at the full price of T²
+scores. ConvBERT halves the width of attention and gives the other half to a convolution whose kernel is made anew
+at every position, from the span of tokens around it. The ideas, in the order in which they stand below:
+
+    span-based dynamic     ks_t = Σ_j dw_j ⊙ x_{t+j−p} · W_pw + b            key of the span around t   (section 2)
+    convolution            w_t  = softmax_K( (q_t ⊙ ks_t) · W_f )            one kernel a position and head
+                           o_t  = Σ_j w_{t,j} u_{t+j−p},   u = x · W_u       applied to values of its own
+    mixed attention        y    = [ softmax(q kᵀ/√D) v ; o ] · W_o           both halves, side by side
+    grouped linear         feed-forward weights are G diagonal blocks, 1/G of the parameters            (section 3)
+    pretraining            masked language modelling (MLM) or ELECTRA's replaced token detection (RTD)  (section 4)
+
+The rest is 5 text, 6 batches, 7 optimisation, 8 checkpoints, 9 the loop, 10 tasks, 11 the command line. A shape
+stands at the end of the line that makes it, in these letters:
+
+    B batch     T length     V vocabulary    E embedding_size    H hidden_size    I intermediate_size
+    K conv_kernel_size, p = (K−1)/2          γ head_ratio        G num_groups     M labelled positions
+    N heads in each half = heads/γ           D head size         A = N·D, the width of each half
+
+Departures from the authors' code: padding is kept out of both convolutions (there a sentence changes with the
+padding beside it; `conv_padding_mask: false` brings that back); words are masked whole, and for MLM 80/10/10; no
+dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator; Adam corrects its
+bias. Classes, parameters, files and options have the names they have in Hugging Face's library.
+
+    python convbert.py --task pretrain                                # on kowiki, or on the bundled sample
+    python convbert.py --task finetune                                # NSMC sentiment, from runs/pretrain
+    python convbert.py --task evaluate
+    python convbert.py --task predict --text "배우들 연기가 정말 좋았어요"
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import math
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.torch
+import sentencepiece
+import torch
+import torch.nn.functional as F
+from setproctitle import setproctitle
+from torch import nn
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent
+IGNORE = -100  # the label of a position that has none; PyTorch's convention
+LABELS = ("negative", "positive")
+
+
+class UserError(Exception):
+    """Something the user can put right. The command line prints it as one line and ends with status 2."""
+
+
+def note(text):
+    """A remark on stderr; stdout is kept for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+# ---- 1. Configuration --------------------------------------------------------------------------------------
+
+SIZES = {  # as published, but for tiny; what is not named is as in small
+    "tiny": dict(embedding_size=32, hidden_size=64, num_hidden_layers=2, intermediate_size=128, generator_ratio=2),
+    "small": dict(),
+    "medium-small": dict(hidden_size=384, num_attention_heads=8, intermediate_size=1536, num_groups=2),
+    "base": dict(embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072,
+                 generator_ratio=3),
+}
+
+
+@dataclass
+class ConvBertConfig:
+    """Hyper-parameters under Hugging Face's names; the default is small. Raises UserError for impossible ones."""
+
+    vocab_size: int = 8007
+    embedding_size: int = 128
+    hidden_size: int = 256
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 4
+    intermediate_size: int = 1024
+    head_ratio: int = 2
+    conv_kernel_size: int = 9
+    num_groups: int = 1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    pad_token_id: int = 0  # a config.json must hold the fields up to this one
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    conv_type: str = "sdconv"  # from here on not in Hugging Face; see ConvBertSelfAttention
+    conv_padding_mask: bool = True  # off: padding leaks through the convolutions, as in the published code
+    generator_ratio: int = 4  # replaced token detection: how many times narrower the generator is
+
+    def __post_init__(self):
+        for name, default in vars(type(self)).items():
+            value, kind = getattr(self, name), type(default)
+            low, high = (int(name != "pad_token_id"), math.inf) if kind is int else (0, 1)
+            if kind in (int, float) and not (type(value) in (int, kind) and low <= value <= high):
+                raise UserError(f"config: {name} must be {kind.__name__} from {low} to {high}, not {value!r}")
+        H, h, G, halves = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_type != "noconv"
+        self.num_heads = max(1, h // self.head_ratio) if halves else h  # N
+        self.head_size = H // self.num_heads // (1 + halves)  # D
+        for wrong, why in (
+            (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"no conv_type {self.conv_type!r}"),
+            (self.hidden_act != "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}"),
+            (self.conv_kernel_size % 2 == 0, f"conv_kernel_size {self.conv_kernel_size} must be odd"),
+            (H % h, f"hidden_size {H} must divide by num_attention_heads {h}"),
+            (H % (self.num_heads * (1 + halves)), f"hidden_size {H} must divide by 2 x {self.num_heads} heads"),
+            (H % G or self.intermediate_size % G, f"hidden and intermediate size must divide by num_groups {G}"),
+            (self.pad_token_id >= self.vocab_size, f"pad_token_id {self.pad_token_id} is not in the vocabulary"),
+        ):
+            if wrong:
+                raise UserError(f"config: {why}")
+
+    @classmethod
+    def from_pretrained(cls, path):
+        """Reads config.json: the file, or the folder that holds it."""
+        path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.get("model_type", "convbert") != "convbert":
+                raise UserError("not a ConvBERT model's")
+            names = [field.name for field in dataclasses.fields(cls)]
+            if missing := [name for name in names[: names.index("pad_token_id") + 1] if name not in values]:
+                raise UserError(f"lacks {', '.join(missing)}")
+            return cls(**{name: values[name] for name in names if name in values})
+        except (UserError, OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+# ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
+
+def convolve(values, kernels):
+    """out[b,t,n] = Σ_j kernels[b,t,n,j] · values[b,t+j−p,n], with zeros beyond the ends of the sequence.
+
+    values [B, T, N, D], kernels [B or 1, T, N, K]: one a position and head, shared by the head's channels.
+    """
+    T, K = values.size(1), kernels.size(-1)
+    if T > 256:  # K shifted products
+        padded = F.pad(values, (0, 0, 0, 0, K // 2, K // 2))  # [B, T+K-1, N, D]
+        return sum(kernels[..., j : j + 1] * padded[:, j : j + T] for j in range(K))
+    # A short sequence goes faster as one product with a band matrix, whose row t holds kernel t around the
+    # diagonal: rows written T+K apart and read T+K−1 apart move one step to the right each.
+    rows = F.pad(kernels.transpose(1, 2), (0, T)).flatten(2)  # [B, N, T·(T+K)]
+    band = rows[..., : T * (T + K - 1)].unflatten(2, (T, T + K - 1))[..., K // 2 : K // 2 + T]  # [B, N, T, T]
+    return (band @ values.transpose(1, 2)).transpose(1, 2)  # [B, T, N, D]
+
+
+class SeparableConv1D(nn.Module):
+    """The span key of SDConv (paper, section 3.2): each channel over K neighbours, then H -> A by position."""
+
+    def __init__(self, config, width):
+        super().__init__()
+        H, K = config.hidden_size, config.conv_kernel_size
+        self.depthwise = nn.Conv1d(H, H, K, padding=K // 2, groups=H, bias=False)
+        self.pointwise = nn.Conv1d(H, width, 1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(width, 1))
+
+    def forward(self, x):  # [B, T, H]
+        spans = self.depthwise(x.transpose(1, 2)).transpose(1, 2)  # [B, T, H]
+        return F.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
+
+
+def attend(query, key, value, mask, dropout):
+    """softmax(q kᵀ/√D) v. query, key, value [B, N, T, D]; mask [B, 1, 1, T], False at padding, or None."""
+    if query.device.type != "cpu":  # where the fused kernel is the slower one at these lengths
+        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
+    scores = query @ key.mT * query.size(-1) ** -0.5  # [B, N, T, T]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return F.dropout(scores.softmax(-1), dropout) @ value
+
+
+class ConvBertSelfAttention(nn.Module):
+    """Mixed attention (paper, section 3.3): N heads of self-attention beside N of convolution -> [B, T, 2A].
+
+    `conv_type` says what a kernel is made of:
+        light    nothing: one learned kernel a head (Wu et al. 2019, LightConv)
+        dynamic  the token itself (Wu et al. 2019, DynamicConv)
+        sdconv   the query times the key of the span around it (the paper)
+    Wu et al. gate the convolved values by a GLU. `noconv` is BERT: attention alone, at full width A = H.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.N, self.D, self.conv_type = config.num_heads, config.head_size, config.conv_type
+        H, A, K = config.hidden_size, self.N * self.D, config.conv_kernel_size
+        self.mask_padding, self.width = config.conv_padding_mask, A if self.conv_type == "noconv" else 2 * A
+        self.query, self.key, self.value = (nn.Linear(H, A) for _ in range(3))
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        if self.conv_type != "noconv":
+            self.conv_out_layer = nn.Linear(H, A if self.conv_type == "sdconv" else 2 * A)
+        if self.conv_type in ("sdconv", "dynamic"):
+            self.conv_kernel_layer = nn.Linear(A, self.N * K)
+        if self.conv_type == "sdconv":
+            self.key_conv_attn_layer = SeparableConv1D(config, A)
+        if self.conv_type == "light":
+            self.conv_kernel = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.N, K)))
+
+    def forward(self, x, mask=None):  # [B, T, H], bool [B, T]
+        layers = [self.query, self.key, self.value, *([] if self.conv_type == "noconv" else [self.conv_out_layer])]
+        weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+        q, k, v, *u = F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)  # [B, T, A]
+        heads = (t.unflatten(-1, (self.N, self.D)).transpose(1, 2) for t in (q, k, v))  # [B, N, T, D]
+        p = self.dropout.p if self.training else 0.0
+        attended = attend(*heads, None if mask is None else mask[:, None, None], p).transpose(1, 2).flatten(2)
+        return torch.cat([attended, *(self.convolution(x, q, u, mask) for u in u)], dim=-1)  # [B, T, 2A]
+
+    def convolution(self, x, q, u, mask):  # -> [B, T, A]
+        u = u if self.conv_type == "sdconv" else F.glu(u)  # [B, T, A]
+        if mask is not None and self.mask_padding:  # u after its projection, whose bias must go too
+            x, u = x * mask[..., None], u * mask[..., None]
+        if self.conv_type == "light":
+            kernels = self.conv_kernel.expand(1, x.size(1), -1, -1)  # [1, T, N, K]
+        else:
+            made_of = u if self.conv_type == "dynamic" else q * self.key_conv_attn_layer(x)  # [B, T, A]
+            kernels = self.conv_kernel_layer(made_of).unflatten(-1, (self.N, -1))  # [B, T, N, K]
+        return convolve(u.unflatten(-1, (self.N, self.D)), kernels.softmax(-1)).flatten(2)
+
+
+# ---- 3. Model ----------------------------------------------------------------------------------------------
+
+class GroupedLinear(nn.Module):
+    """Block-diagonal linear layer (paper, section 3.3): G blocks of in/G x out/G that never mix."""
+
+    def __init__(self, in_features, out_features, num_groups):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_groups, in_features // num_groups, out_features // num_groups))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x):  # [..., in]
+        x = x.unflatten(-1, (self.weight.size(0), -1))  # [..., G, in/G]
+        return torch.einsum("...gi,gio->...go", x, self.weight).flatten(-2) + self.bias  # [..., out]
+
+
+class AddAndNorm(nn.Module):
+    """LayerNorm(residual + dropout(dense(x))): the end of both halves of a layer, post-norm as in BERT."""
+
+    def __init__(self, config, dense):
+        super().__init__()
+        self.dense = dense
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, x, residual):
+        return self.LayerNorm(residual + self.dropout(self.dense(x)))
+
+
+class ConvBertLayer(nn.Module):
+    """Mixed attention, then the feed-forward network; [B, T, H] -> [B, T, H]."""
+
+    def __init__(self, config):
+        super().__init__()
+        H, I, G = config.hidden_size, config.intermediate_size, config.num_groups
+        linear = nn.Linear if G == 1 else functools.partial(GroupedLinear, num_groups=G)
+        mixed = ConvBertSelfAttention(config)
+        # ModuleDicts stand where Hugging Face's parameter names have one level more
+        self.attention = nn.ModuleDict({"self": mixed, "output": AddAndNorm(config, nn.Linear(mixed.width, H))})
+        self.intermediate = nn.ModuleDict({"dense": linear(H, I)})
+        self.output = AddAndNorm(config, linear(I, H))
+
+    def forward(self, x, mask=None):
+        x = self.attention["output"](self.attention["self"](x, mask), x)
+        return self.output(F.gelu(self.intermediate["dense"](x)), x)
+
+
+class ConvBertEmbeddings(nn.Module):
+    """Word + position + segment, normalised; E may be smaller than H (factorised embeddings, as in ELECTRA)."""
+
+    def __init__(self, config):
+        super().__init__()
+        E = config.embedding_size
+        self.word_embeddings = nn.Embedding(config.vocab_size, E, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, E)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, E)
+        self.LayerNorm = nn.LayerNorm(E, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids, token_type_ids=None):  # [B, T] -> [B, T, E]
+        x = self.word_embeddings(input_ids) + self.position_embeddings.weight[: input_ids.size(1)]
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        return self.dropout(self.LayerNorm(x + self.token_type_embeddings(types)))
+
+
+@torch.no_grad()
+def init_weights(module, std):
+    """Normal(0, std) cut off at two std, as in BERT; depthwise kernels have std 1/K, so that they soon differ."""
+    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
+        std = 1 / module.kernel_size[0] if getattr(module, "groups", 1) > 1 else std
+        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+        if getattr(module, "padding_idx", None) is not None:
+            module.weight[module.padding_idx].zero_()
+
+
+class ConvBertPreTrainedModel(nn.Module):
+    """What all models share: folders with Hugging Face's config.json and model.safetensors."""
+
+    prefix, backbone = "convbert.", ("embeddings", "encoder")  # where its parameters stand, how they begin
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_pretrained(cls, folder, new_head=True):
+        """The model of a local folder, whose backbone may lack the prefix; reports on stderr what is new or unused.
+
+        Raises UserError for a missing, damaged or unfitting file, or for a head that is new if not new_head.
+        """
+        model = cls(ConvBertConfig.from_pretrained(folder))
+        path, weights = read_weights(folder)
+        weights = {k.removeprefix("convbert."): v for k, v in weights.items() if not k.endswith("position_ids")}
+        weights = {cls.prefix * k.startswith(cls.backbone) + k: v for k, v in weights.items()}
+        try:
+            missing, unused = model.load_state_dict(weights, strict=False)
+        except RuntimeError as error:  # its second line names the first parameter of a wrong shape
+            raise UserError(f"{path} does not fit its config: {str(error).splitlines()[1].strip()}") from None
+        new = [k for k in missing if k != "generator_lm_head.weight"]  # that one is the word embeddings
+        if lost := [k for k in new if not new_head or k.removeprefix("convbert.").startswith(cls.backbone)]:
+            raise UserError(f"{path} lacks {len(lost)} parameters of {cls.__name__}: {lost[0]} ...")
+        if new or unused:
+            note(f"{path}: new are {', '.join(new) or 'none'}; not used are {', '.join(unused) or 'none'}")
+        return model
+
+    def save_pretrained(self, folder):
+        """Writes config.json and model.safetensors; each is complete at every moment."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        kind = {"model_type": "convbert", "architectures": [type(self).__name__], "id2label": dict(enumerate(LABELS))}
+        write_json(Path(folder) / "config.json", kind | dataclasses.asdict(self.config))
+        weights = {k: v.contiguous() for k, v in self.state_dict().items() if k != "generator_lm_head.weight"}
+        with replacing(Path(folder) / "model.safetensors") as temporary:
+            safetensors.torch.save_file(weights, temporary, metadata={"format": "pt"})
+
+
+def read_weights(folder):
+    """(path, state dict) of model.safetensors, or of pytorch_model.bin: tensors alone, never pickled code."""
+    read_bin = functools.partial(torch.load, map_location="cpu", weights_only=True)
+    for name, read in (("model.safetensors", safetensors.torch.load_file), ("pytorch_model.bin", read_bin)):
+        if (path := Path(folder) / name).exists():
+            try:
+                return path, read(path)
+            except Exception as error:  # unpickling alone can raise almost anything
+                raise UserError(f"{path}: damaged, or no weight file ({str(error).splitlines()[0]})") from None
+    raise UserError(f"{folder}: neither model.safetensors nor pytorch_model.bin in it")
+
+
+class ConvBertModel(ConvBertPreTrainedModel):
+    """The backbone: embeddings, projection to H, L layers. No pooler.
+
+    model(input_ids [B, T], attention_mask=None [B, T], token_type_ids=None [B, T]) -> hidden state [B, T, H]
+    """
+
+    prefix = ""
+
+    def __init__(self, config, embeddings=None):
+        super().__init__(config)
+        self.embeddings = embeddings or ConvBertEmbeddings(config)
+        if config.embedding_size != config.hidden_size:
+            self.embeddings_project = nn.Linear(config.embedding_size, config.hidden_size)
+        layers = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_hidden_layers))
+        self.encoder = nn.ModuleDict({"layer": layers})
+        self.apply(functools.partial(init_weights, std=config.initializer_range))
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+        mask = None if attention_mask is None else attention_mask.bool()
+        x = self.embeddings(input_ids, token_type_ids)  # [B, T, E]
+        if hasattr(self, "embeddings_project"):
+            x = self.embeddings_project(x)  # [B, T, H]
+        for layer in self.encoder["layer"]:
+            x = layer(x, mask)
+        return x
+
+
+# ---- 4. Objectives -----------------------------------------------------------------------------------------
+
+class ModelOutput(NamedTuple):
+    loss: torch.Tensor | None  # None without labels
+    logits: torch.Tensor
+
+
+class ConvBertForMaskedLM(ConvBertPreTrainedModel):
+    """Predicts the words behind the masks (Devlin et al. 2019).
+
+    model(input_ids, attention_mask=None, token_type_ids=None, labels=None [B, T]) -> loss, logits [B, T, V], or
+    with labels [M, V]: only where the label is not -100, as 85 % of the positions have nothing to answer.
+    """
+
+    def __init__(self, config, embeddings=None):
+        super().__init__(config)
+        H, E = config.hidden_size, config.embedding_size
+        self.convbert = ConvBertModel(config, embeddings)
+        self.generator_predictions = nn.ModuleDict(
+            {"dense": nn.Linear(H, E), "LayerNorm": nn.LayerNorm(E, eps=config.layer_norm_eps)})
+        self.generator_lm_head = nn.Linear(E, config.vocab_size)
+        self.apply(functools.partial(init_weights, std=config.initializer_range))
+        self.generator_lm_head.weight = self.convbert.embeddings.word_embeddings.weight
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+        hidden = self.convbert(input_ids, attention_mask, token_type_ids)  # [B, T, H]
+        if labels is not None:
+            hidden, labels = hidden[labels != IGNORE], labels[labels != IGNORE]  # [M, H], [M]
+        hidden = F.gelu(self.generator_predictions["dense"](hidden))  # [B, T, E] or [M, E]
+        logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
+        if labels is None:
+            return ModelOutput(None, logits)
+        return ModelOutput(F.cross_entropy(logits.float(), labels, reduction="sum") / max(len(labels), 1), logits)
+
+
+class ConvBertForPreTraining(ConvBertPreTrainedModel):
+    """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: loss = MLM + 50 · RTD.
+
+    A narrow generator fills the masks by sampling; the model proper, the discriminator, tells of every token
+    whether it is the original. The two share their embeddings. No gradient passes through the sampling: the
+    generator learns from its MLM loss alone. What is saved is the discriminator, an ordinary ConvBertModel.
+    model(input_ids, ..., labels) -> loss, logits [B, T], above 0 where a token is taken for a replaced one.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        H, r = config.hidden_size, config.generator_ratio
+        self.convbert = ConvBertModel(config)
+        self.discriminator_predictions = nn.ModuleDict(
+            {"dense": nn.Linear(H, H), "dense_prediction": nn.Linear(H, 1)})
+        narrow = dataclasses.replace(config, hidden_size=H // r, intermediate_size=4 * (H // r),
+                                     num_attention_heads=max(1, config.num_attention_heads // r))
+        self.generator = ConvBertForMaskedLM(narrow, self.convbert.embeddings)
+        self.discriminator_predictions.apply(functools.partial(init_weights, std=config.initializer_range))
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+        labelled = labels != IGNORE
+        original = torch.where(labelled, labels, input_ids)
+        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
+        gumbel = -torch.empty_like(guess.logits, dtype=torch.float32).exponential_().log()
+        drawn = (guess.logits + gumbel).argmax(-1)  # [M] a draw from the softmax of the logits
+        corrupted = original.masked_scatter(labelled, drawn)  # [B, T]
+        hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
+        hidden = F.gelu(self.discriminator_predictions["dense"](hidden))
+        logits = self.discriminator_predictions["dense_prediction"](hidden).squeeze(-1).float()  # [B, T]
+        real = torch.ones_like(labelled) if attention_mask is None else attention_mask.bool()
+        replaced = (corrupted != original).float()  # a lucky guess counts as original
+        rtd_loss = F.binary_cross_entropy_with_logits(logits[real], replaced[real])
+        return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)
+
+    def save_pretrained(self, folder):
+        self.convbert.save_pretrained(folder)
+
+
+class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
+    """Reads the class of a text off the vector of its first token, [CLS].
+
+    model(input_ids, attention_mask=None, token_type_ids=None, labels=None [B]) -> loss, logits [B, 2]
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        H = config.hidden_size
+        self.convbert = ConvBertModel(config)
+        self.classifier = nn.ModuleDict({"dense": nn.Linear(H, H), "out_proj": nn.Linear(H, len(LABELS))})
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier.apply(functools.partial(init_weights, std=config.initializer_range))
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+        x = self.convbert(input_ids, attention_mask, token_type_ids)[:, 0]  # [B, H]
+        x = F.gelu(self.classifier["dense"](self.dropout(x)))
+        logits = self.classifier["out_proj"](self.dropout(x)).float()  # [B, 2]
+        return ModelOutput(None if labels is None else F.cross_entropy(logits, labels), logits)
+
+
+# ---- 5. Text -----------------------------------------------------------------------------------------------
+
+class Tokenizer:
+    """A SentencePiece model and what masking must know of its pieces. Raises UserError if special ones lack."""
+
+    def __init__(self, path):
+        try:
+            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{path}: not a SentencePiece model ({str(error).splitlines()[0]})") from None
+        pieces = self.processor.id_to_piece(list(range(len(self.processor))))
+        needed = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+        if missing := [piece for piece in needed if piece not in pieces]:
+            raise UserError(f"{path}: lacks the special pieces {', '.join(missing)}")
+        self.path, self.size = path, len(pieces)
+        self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
+        special = (self.processor.is_control, self.processor.is_unknown, lambda i: pieces[i] in needed)
+        self.is_special = np.array([any(test(i) for test in special) for i in range(self.size)])
+        self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # SentencePiece's mark of a space
+
+    def encode(self, texts):
+        """list of str -> list of int32 arrays, without special pieces"""
+        return self.processor.encode(texts, return_type="numpy", num_threads=os.cpu_count() or 1)
+
+
+def token_file(text, tokenizer):
+    """The tokens of a corpus (plain text, a paragraph a line, a blank line between documents): a uint16 memmap.
+
+    [SEP] stands for a blank line. Made beside the text once, as FILE.tokens with a JSON sidecar, and again when
+    text or tokenizer have changed. Raises UserError for a missing, empty or non-UTF-8 text.
+    """
+    if not os.path.isfile(text) or not os.path.getsize(text):
+        raise UserError(f"{text}: no such corpus, or an empty one")
+    tokens, sidecar = Path(f"{text}.tokens"), Path(f"{text}.tokens.json")
+    source = {f"{name}_sha256": hashlib.sha256(np.memmap(path, np.uint8, "r")).hexdigest()
+              for name, path in (("text", text), ("tokenizer", tokenizer.path))}
+    known = json.loads(sidecar.read_text()) if sidecar.exists() and tokens.exists() else {}
+    if source.items() <= known.items() and tokens.stat().st_size == 2 * known["tokens"]:
+        return np.memmap(tokens, np.uint16, "r")
+    counts = {"lines": 0, "documents": 1, "tokens": 0}
+    with replacing(tokens) as temporary, open(text, "rb") as file, open(temporary, "wb") as out:
+        while lines := file.readlines(8 << 20):  # bytes
+            try:
+                paragraphs = [line.decode().strip() for line in lines]
+            except UnicodeDecodeError as error:
+                at = counts["lines"] + lines.index(error.object) + 1
+                raise UserError(f"{text}, line {at}: not UTF-8 text") from None
+            ids = [ids if len(ids) else [tokenizer.sep] for ids in tokenizer.encode(paragraphs)]
+            ids = np.concatenate(ids).astype(np.uint16)
+            ids.tofile(out)
+            counts["lines"] += len(lines)
+            counts["documents"] += paragraphs.count("")
+            counts["tokens"] += len(ids)
+    write_json(sidecar, source | counts | {"dtype": "uint16"})
+    return np.memmap(tokens, np.uint16, "r")
+
+
+def corpus_rows(texts, tokenizer, length):
+    """The corpus files as one uint16 array of full rows of length−2 tokens; [CLS] and [SEP] go around them."""
+    rows = [token_file(text, tokenizer) for text in texts]
+    rows = [tokens[: len(tokens) // (length - 2) * (length - 2)].reshape(-1, length - 2) for tokens in rows]
+    if sum(map(len, rows)) < 2:
+        raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def read_reviews(path, limit=None):
+    """(texts, labels) of a tab-separated file with the columns document and label, NSMC's format.
+
+    A document with a double quote in it was quoted as CSV twice, so both layers come off; some are empty.
+    Raises UserError, with the line, for missing columns and labels other than 0 and 1.
+    """
+    import pandas  # here, because --help and pretraining need not wait for it
+
+    try:
+        table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
+                                skip_blank_lines=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors, as is a UnicodeDecodeError
+        raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
+    if missing := {"document", "label"} - set(table.columns):
+        raise UserError(f"{path}, line 1: lacks the tab-separated column {' and '.join(sorted(missing))}")
+    for i in np.flatnonzero(~table["label"].isin(["0", "1"])):
+        raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'][i]!r}")
+    if len(table) < 2:
+        raise UserError(f"{path}: less than two reviews in it")
+    texts = table["document"]
+    for _ in range(2):
+        texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
+    return texts.to_numpy(object), table["label"].to_numpy(np.int64)
+
+
+# ---- 6. Batches --------------------------------------------------------------------------------------------
+
+def choose_whole_words(ids, tokenizer, share, rng):
+    """Marks `share` of each row's ordinary tokens, word by word in random order: bool [B, T].
+
+    The count is exact in every row: a word too long for what is left is passed over for the next that fits; only
+    where none fits, in short rows of long words, one is marked in part.
+    """
+    B, T = ids.shape
+    ordinary = ~tokenizer.is_special[ids]
+    after_special = np.pad(~ordinary, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
+    word = np.cumsum(tokenizer.starts_word[ids] | after_special, axis=1)  # [B, T] its number in the row
+    order = rng.random((B, T + 1)).argsort(axis=1)  # [B, words] the place of each word in a random order
+    place = np.take_along_axis(order, word, axis=1)  # [B, T] the place of each token's word
+    size = np.zeros((B, T + 1), int)  # of the word at each place
+    np.add.at(size, (np.arange(B)[:, None], place), ordinary)
+    left = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True))).astype(int)  # [B, 1] still to mark
+    taken = np.zeros((B, T + 1), bool)
+    while (fits := ~taken & (size > 0) & (size <= left)).any():
+        new = fits & (np.cumsum(size * fits, axis=1) <= left)
+        taken, left = taken | new, left - (size * new).sum(1, keepdims=True)
+    chosen = ordinary & np.take_along_axis(taken, place, axis=1)
+    rest = ordinary & ~chosen
+    return chosen | rest & (np.cumsum(rest, axis=1) <= left)
+
+
+def mask_rows(rows, tokenizer, share, rng, mask_share, random_share):
+    """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T]; labels are -100 where nothing is asked.
+
+    Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay.
+    """
+    ends = ((0, 0), (tokenizer.cls, tokenizer.sep))
+    ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
+    chosen = choose_whole_words(ids, tokenizer, share, rng)
+    draw = rng.random(ids.shape)  # one draw splits the chosen three ways
+    inputs = np.where(chosen & (draw < mask_share), tokenizer.mask, ids)
+    randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
+    inputs = np.where(chosen & (draw >= 1 - random_share), randoms, inputs)
+    return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(np.where(chosen, ids, IGNORE))}
+
+
+def bucketed(lengths, batch_size, rng, window=50):
+    """Indices in batches of like length: shuffled, sorted within windows of 50 batches, batches shuffled."""
+    order, step = rng.permutation(len(lengths)), window * batch_size
+    windows = np.split(order, range(step, len(order), step))
+    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in windows])
+    batches = np.split(order, range(batch_size, len(order), batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class Reviews:
+    """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels if they have any."""
+
+    def __init__(self, texts, labels, tokenizer, max_seq_length):
+        self.ids = [np.array([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
+                    for ids in tokenizer.encode(list(texts))]
+        self.lengths, self.labels, self.pad = np.array([len(ids) for ids in self.ids]), labels, tokenizer.pad
+
+    def batch(self, indices):
+        """Padded to a multiple of 8: input_ids, attention_mask [B, T] and labels [B], if there are any."""
+        T = -(-self.lengths[indices].max() // 8) * 8
+        real = np.arange(T) < self.lengths[indices, None]  # [B, T]
+        ids = np.full(real.shape, self.pad)
+        ids[real] = np.concatenate([self.ids[i] for i in indices])
+        batch = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
+        batch |= {} if self.labels is None else {"labels": self.labels[indices]}
+        return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+# ---- 7. Optimisation ---------------------------------------------------------------------------------------
+
+def make_optimizer(model, args):
+    """AdamW. Biases and LayerNorms are not decayed; layer_decay < 1 slows lower layers down, as in ELECTRA."""
+    groups, top = {}, model.config.num_hidden_layers + 2
+    for name, parameter in model.named_parameters():
+        decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else args.weight_decay
+        layer = name.partition("encoder.layer.")[2].partition(".")[0]
+        depth = int(layer) + 1 if layer else 0 if "embeddings" in name else top
+        groups.setdefault((decay, args.layer_decay ** (top - depth)), []).append(parameter)
+    groups = [{"params": group, "weight_decay": key[0], "scale": key[1]} for key, group in groups.items()]
+    return torch.optim.AdamW(groups, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
+
+
+def schedule(args, state):
+    """(share of the run that is over, learning rate of the coming step): linear warmup, linear decay to 0."""
+    if args.max_minutes:
+        over = now = state["seconds"] / (60 * args.max_minutes)
+    else:
+        over, now = ((state["step"] + part) / args.max_steps for part in (0, 0.5))  # 0.5: the middle of the step
+    warmup = args.warmup_ratio
+    return min(over, 1.0), args.learning_rate * (now / warmup if now < warmup else (1 - now) / (1 - warmup))
+
+
+def run_model(model, batch, args):
+    """The model's output for a batch, on the device and in the precision of the run."""
+    with torch.autocast(args.device.type, torch.bfloat16, enabled=args.precision == "bf16"):
+        return model(**{name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()})
+
+
+def training_step(model, optimizer, batches, args, step):
+    """One update from all the batches; returns the loss. Raises UserError instead of updating if not finite."""
+    model.train()
+    torch.manual_seed(args.seed * 1_000_003 + step)  # dropout and sampling depend on seed and step alone
+    loss = 0.0
+    for batch in batches:
+        part = run_model(model, batch, args).loss / len(batches)
+        part.backward()
+        loss += part.item()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+    if not math.isfinite(loss + norm):
+        raise UserError(f"step {step + 1}: loss {loss} and gradient norm {norm} are not finite. The last checkpoint "
+                        f"is kept; try a lower --learning_rate or --precision fp32")
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+# ---- 8. Checkpoints: a file or a folder gets its name only when it is whole --------------------------------
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yields a temporary name beside path; what is written there takes the place of path at the end."""
+    temporary = Path(f"{path}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path, value):
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def checkpoints(folder):
+    """The checkpoint folders, oldest first."""
+    return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def save_checkpoint(args, model, optimizer, state):
+    """checkpoint-STEP: a model folder, and in training_state.pt all that is needed to go on from there."""
+    temporary = args.output_dir / "checkpoint.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    state = state | {"options": run_options(args, model)}
+    state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, temporary / "training_state.pt")
+    temporary.rename(args.output_dir / f"checkpoint-{state['step']}")
+    for old in checkpoints(args.output_dir)[: -args.save_total_limit]:
+        shutil.rmtree(old)
+
+
+def run_options(args, model):
+    """What makes two runs the same run: the model's config and every option that changes the result."""
+    free = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
+            "save_steps", "save_total_limit")
+    options = {name: str(value) for name, value in vars(args).items() if name not in free}
+    return options | {"config": str(model.config)}
+
+
+def open_run(args, model, optimizer):
+    """Readies the output folder; returns the state of this run's last checkpoint, loaded, or of a fresh start.
+
+    Raises UserError where two runs would mix or foreign files be overwritten, SystemExit if the run is finished.
+    """
+    folder, here = args.output_dir, f"--output_dir {args.output_dir}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{here}: not a writable folder ({error.strerror})") from None
+    metrics, finished, found = folder / "metrics.jsonl", folder / "train_results.json", checkpoints(folder)
+    if args.overwrite_output_dir:
+        for old in (path for path in (finished, *found) if path.exists()):
+            old.unlink() if old == finished else shutil.rmtree(old)
+    elif found and args.resume:
+        state = torch.load(found[-1] / "training_state.pt", map_location="cpu", weights_only=True)
+        old, new = state.pop("options"), run_options(args, model)
+        if other := [name for name in new if old.get(name) != new[name]]:
+            raise UserError(f"{here} holds a run with other {', '.join(other)}: choose another folder, the same "
+                            f"options, or --overwrite_output_dir")
+        if finished.exists():
+            note(f"{folder}: finished at step {state['step']}; --overwrite_output_dir runs it again")
+            raise SystemExit(0)
+        model.load_state_dict(state.pop("model"))
+        optimizer.load_state_dict(state.pop("optimizer"))
+        with replacing(metrics) as temporary:  # what was logged after the checkpoint will come again
+            lines = metrics.read_text().splitlines(True)
+            temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= state["step"]))
+        note(f"going on from {found[-1]}")
+        return state
+    elif files := {path.name for path in folder.iterdir()} - {"metrics.jsonl", "checkpoint.tmp"}:
+        raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
+    metrics.write_text("")
+    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}}
+
+
+# ---- 9. The loop of both trainings -------------------------------------------------------------------------
+
+def log(args, record):
+    """One JSON object a line in metrics.jsonl."""
+    with open(args.output_dir / "metrics.jsonl", "a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def keep_score(args, model, scores, state):
+    """Notes an evaluation; state["best"] is the one of the highest eval_accuracy, if they have it, with weights."""
+    state["evals"].append({"step": state["step"]} | scores)
+    log(args, state["evals"][-1])
+    if scores.get("eval_accuracy", -1) > state["best"].get("eval_accuracy", -1):
+        weights = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+        state["best"] = state["evals"][-1] | {"model": weights}
+
+
+def train(args, model, epoch_of, batch_of, evaluate):
+    """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
+
+    epoch_of(rng) gives the index arrays of an epoch's batches, batch_of(indices, rng) the tensors of one: functions
+    of seed and number alone, so that a resumed run sees what it would have seen. evaluate(model) gives scores.
+    """
+    order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
+    accumulate, per_epoch = args.gradient_accumulation_steps, len(order(0))
+    epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least_steps)
+    args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
+    args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
+    optimizer, stop = make_optimizer(model, args), []
+    state = open_run(args, model, optimizer)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of its step
+        signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
+    fast = torch.compile(model) if args.compile else model
+    began, losses, tokens, logged = time.perf_counter() - state["seconds"], [], 0, state["seconds"]
+    if not state["evals"]:
+        keep_score(args, model, evaluate(model), state)
+    with tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
+              bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}") as bar:
+        while schedule(args, state)[0] < 1:
+            rate = schedule(args, state)[1]
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+            batches = []
+            for number in range(state["step"] * accumulate, (state["step"] + 1) * accumulate):
+                epoch, i = divmod(number, per_epoch)
+                batches.append(batch_of(order(epoch)[i], np.random.default_rng([args.seed, number, 1])))
+                tokens += (batches[-1]["input_ids"] != model.config.pad_token_id).sum().item()
+            losses.append(training_step(fast, optimizer, batches, args, state["step"]))
+            state |= {"step": state["step"] + 1, "seconds": time.perf_counter() - began}
+            over, step = schedule(args, state)[0], state["step"]
+            bar.update(over - bar.n)
+            if over == 1 or step % args.logging_steps == 0:
+                loss, speed = float(np.mean(losses)), tokens / (state["seconds"] - logged)
+                log(args, {"step": step, "loss": loss, "learning_rate": rate, "tokens_per_second": round(speed),
+                           "seconds": round(state["seconds"], 1)})
+                bar.set_postfix_str(f"step {step} loss {loss:.4f} lr {rate:.1e} {speed:,.0f} tokens/s", refresh=False)
+                setproctitle(f"convbert {args.task} step {step} loss {loss:.4f}")
+                losses, tokens, logged = [], 0, state["seconds"]
+            if over == 1 or step % args.eval_steps == 0:
+                keep_score(args, model, evaluate(model), state)
+            if over == 1 or stop or step % args.save_steps == 0:
+                save_checkpoint(args, model, optimizer, state)
+            if stop and over < 1:
+                note(f"{stop[0].name}: saved at step {step}; the same command goes on from there")
+                raise SystemExit(128 + stop[0])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return state
+
+
+# ---- 10. Tasks ---------------------------------------------------------------------------------------------
+
+def make_model(cls, args, tokenizer):
+    """The model of --model_name_or_path, --size or --config_name on its device. UserError if it does not fit."""
+    torch.manual_seed(args.seed)
+    if args.model_name_or_path:
+        model = cls.from_pretrained(args.model_name_or_path, new_head=args.task in ("pretrain", "finetune"))
+    elif args.size:
+        model = cls(ConvBertConfig(vocab_size=tokenizer.size, pad_token_id=tokenizer.pad, **SIZES[args.size]))
+    else:
+        model = cls(ConvBertConfig.from_pretrained(args.config_name or ROOT / "config.json"))
+    size, positions = model.config.vocab_size, model.config.max_position_embeddings
+    if size != tokenizer.size:
+        raise UserError(f"--vocab_file {args.vocab_file} has {tokenizer.size} pieces, but the model knows {size}")
+    if args.max_seq_length > positions:
+        raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {positions} positions")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and args.dropout is not None:
+            module.p = args.dropout
+    return model.to(args.device)
+
+
+def pretrain(args):
+    """Masked language modelling or replaced token detection, on rows masked anew each time they come up."""
+    tokenizer, B, mlm = Tokenizer(args.vocab_file), args.batch_size, args.objective == "mlm"
+    model = make_model(ConvBertForMaskedLM if mlm else ConvBertForPreTraining, args, tokenizer)
+    rows = corpus_rows(args.corpus, tokenizer, args.max_seq_length)[: args.max_train_samples]
+    if args.valid_file:
+        valid = corpus_rows([args.valid_file], tokenizer, args.max_seq_length)
+    else:  # the last twentieth, at most 1,000 rows, is held out
+        rows, valid = np.split(rows, [-min(1000, max(1, len(rows) // 20))])
+    valid = valid[: args.max_eval_samples]
+    shares = dict(mask_share=0.8, random_share=0.1) if mlm else dict(mask_share=0.85, random_share=0.0)
+
+    def epoch_of(rng):  # full batches only
+        order = rng.permutation(len(rows))
+        return [order[i : i + B] for i in range(0, max(1, len(order) - B + 1), B)]
+
+    def batch_of(indices, rng):
+        return mask_rows(rows[indices], tokenizer, args.mlm_probability, rng, **shares)
+
+    @torch.no_grad()
+    def evaluate(model):  # always with the same 15 % masked
+        model.eval()
+        torch.manual_seed(0)
+        losses = []
+        for part in np.split(valid, range(B, len(valid), B)):
+            batch = mask_rows(part, tokenizer, 0.15, np.random.default_rng(len(losses)), **shares)
+            losses += [run_model(model, batch, args).loss.item()] * len(part)
+        return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
+
+    state = train(args, model, epoch_of, batch_of, evaluate)
+    first, last = state["evals"][0]["eval_loss"], state["evals"][-1]["eval_loss"]
+    finish(args, model, state, state["evals"][-1], f"{args.objective} loss on {len(valid)} held-out rows: "
+           f"{first:.4f} before, {last:.4f} after {state['step']} steps")
+
+
+def finish(args, model, state, scores, summary):
+    """The result of a training; train_results.json comes last and says that the run is finished."""
+    model.save_pretrained(args.output_dir)
+    write_json(args.output_dir / "eval_results.json", scores)
+    results = {"train_steps": state["step"], "train_runtime": state["seconds"], "evals": state["evals"]}
+    write_json(args.output_dir / "train_results.json", results)
+    print(f"{summary} ({state['seconds']:.0f} s); the model is in {args.output_dir}")
+
+
+@torch.no_grad()
+def classify(model, reviews, args):
+    """Logits of all the reviews, in their order: [n, 2]."""
+    model.eval()
+    order = np.argsort(reviews.lengths, kind="stable")
+    parts = np.split(order, range(args.batch_size, len(order), args.batch_size))
+    logits = torch.cat([run_model(model, reviews.batch(part), args).logits.cpu() for part in parts])
+    return logits[torch.from_numpy(np.argsort(order))]
+
+
+def score_reviews(model, reviews, args):
+    """Accuracy, F1 of label 1, loss, count, and the confusion matrix with a row for each true label."""
+    logits, labels = classify(model, reviews, args), torch.from_numpy(reviews.labels)
+    matrix = torch.bincount(labels * 2 + logits.argmax(-1), minlength=4).view(2, 2).tolist()
+    (tn, fp), (fn, tp) = matrix
+    return {"eval_accuracy": (tn + tp) / len(labels), "eval_f1": 2 * tp / max(1, 2 * tp + fp + fn),
+            "eval_loss": F.cross_entropy(logits, labels).item(), "eval_samples": len(labels),
+            "confusion_matrix": matrix}
+
+
+def finetune(args):
+    """Sentiment of reviews. A twentieth of the training file, at most 5,000, is the dev split: it picks the epoch."""
+    tokenizer = Tokenizer(args.vocab_file)
+    model = make_model(ConvBertForSequenceClassification, args, tokenizer)
+    encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length)
+    texts, labels = read_reviews(args.train_file, args.max_train_samples)
+    order = np.random.default_rng(args.seed).permutation(len(texts))
+    cut = 0 if args.valid_file else min(5000, max(50, len(texts) // 20), len(texts) // 2)
+    reviews, dev = (encoded(texts[part], labels[part]) for part in (order[cut:], order[:cut]))
+    if args.valid_file:
+        dev = encoded(*read_reviews(args.valid_file, args.max_eval_samples))
+    test = encoded(*read_reviews(args.test_file, args.max_eval_samples))
+    state = train(args, model, lambda rng: bucketed(reviews.lengths, args.batch_size, rng),
+                  lambda indices, rng: reviews.batch(indices), lambda model: score_reviews(model, dev, args))
+    best = state["best"]
+    model.load_state_dict(best["model"])
+    scores = score_reviews(model, test, args)
+    finish(args, model, state, scores, f"dev accuracy {best['eval_accuracy']:.4f} at step {best['step']} of "
+           f"{state['step']}; test accuracy {scores['eval_accuracy']:.4f}, F1 {scores['eval_f1']:.4f}")
+
+
+def evaluate(args):
+    """Scores a fine-tuned model on the test file."""
+    tokenizer = Tokenizer(args.vocab_file)
+    model = make_model(ConvBertForSequenceClassification, args, tokenizer)
+    reviews = Reviews(*read_reviews(args.test_file, args.max_eval_samples), tokenizer, args.max_seq_length)
+    scores = score_reviews(model, reviews, args)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(args.output_dir / "eval_results.json", scores)
+    print(json.dumps(scores))
+
+
+def predict(args):
+    """One JSON object a line for every --text, or line of stdin: text, label, score (the label's probability)."""
+    tokenizer = Tokenizer(args.vocab_file)
+    model = make_model(ConvBertForSequenceClassification, args, tokenizer)
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    lines = iter(args.text or (line.rstrip("\n") for line in sys.stdin))
+    while texts := list(itertools.islice(lines, args.batch_size)):
+        scores = classify(model, Reviews(texts, None, tokenizer, args.max_seq_length), args).softmax(-1)
+        for text, row in zip(texts, scores.tolist()):
+            answer = {"text": text, "label": LABELS[row.index(max(row))], "score": max(row)}
+            print(json.dumps(answer, ensure_ascii=False))
+
+
+# ---- 11. Command line --------------------------------------------------------------------------------------
+
+TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
+DEFAULTS = {  # epochs and the least steps make the length of a run for which none was given
+    "pretrain": dict(learning_rate=5e-4, eval_steps=500, layer_decay=1.0, dropout=0.0, epochs=1, least_steps=100),
+    "finetune": dict(learning_rate=3e-4, layer_decay=0.8, epochs=3, least_steps=200),
+}
+STARTS = {"finetune": "runs/pretrain", "evaluate": "runs/finetune", "predict": "runs/finetune"}
+FILES = {  # option: where web-crawler/ leaves the real data, the bundled sample of it, the tasks in need of it
+    "corpus": ("kowiki/kowiki.txt", "sample/kowiki.txt", ("pretrain",)),
+    "train_file": ("nsmc/ratings_train.txt", "sample/ratings_train.txt", ("finetune",)),
+    "test_file": ("nsmc/ratings_test.txt", "sample/ratings_test.txt", ("finetune", "evaluate")),
+}
+RANGES = {"seed": (0, 2**32), "max_seq_length": (8, 2**16), "max_train_samples": (2, math.inf),
+          "max_eval_samples": (2, math.inf), "mlm_probability": (0.01, 0.9), "warmup_ratio": (0, 0.99),
+          "weight_decay": (0, 1), "layer_decay": (0.01, 1), "dropout": (0, 0.99)}  # others: above 0
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(message)  # one line, without the usage
+
+
+def parse_options():
+    parser = Parser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    add = parser.add_argument
+    add("--task", choices=TASKS, required=True, help="What to do.")
+    add("--seed", type=int, default=42, help="Decides initial weights, order, masks and dropout.")
+    add("--device", help="cpu, cuda or mps; the best there is if not given.")
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where hardware has it.")
+    add("--num_threads", type=int, help="CPU threads; all cores if not given.")
+    add("--compile", action="store_true", help="Runs the model through torch.compile.")
+    add = parser.add_argument_group("model, one of").add_mutually_exclusive_group().add_argument
+    add("--model_name_or_path", help="Folder of a model to start from; default runs/pretrain or runs/finetune.")
+    add("--config_name", help="The config.json of a new model; default the one beside this file.")
+    add("--size", choices=SIZES, help="Makes a new model of a published size.")
+    add = parser.add_argument_group("data").add_argument
+    add("--vocab_file", default=ROOT / "vocab/kowiki.model", help="The SentencePiece model.")
+    add("--corpus", action="append", help="Text to pretrain on; may be repeated.")
+    add("--valid_file", help="Held-out text or reviews; a part of the training data if not given.")
+    add("--train_file", help="Reviews to fine-tune on, in NSMC's format.")
+    add("--test_file", help="Reviews to test on.")
+    add("--text", action="append", help="A text to predict; may be repeated. Else lines are read from stdin.")
+    add("--max_seq_length", type=int, default=128, help="Tokens in a row of text or, at most, in a review.")
+    add("--max_train_samples", type=int, help="Uses only the first so many training rows or reviews.")
+    add("--max_eval_samples", type=int, help="Uses only the first so many rows or reviews to evaluate.")
+    add = parser.add_argument_group("training").add_argument
+    add("--objective", choices=("mlm", "rtd"), default="mlm", help="Masked LM or replaced token detection.")
+    add("--mlm_probability", type=float, default=0.15, help="Share of tokens to be predicted.")
+    add("--batch_size", type=int, default=32, help="Rows or reviews in a batch.")
+    add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
+    add("--learning_rate", type=float, help="Peak learning rate; 5e-4 to pretrain, 3e-4 to fine-tune.")
+    add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
+    add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
+    add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.8 to fine-tune.")
+    add("--dropout", type=float, help="Dropout in training; 0 to pretrain, the config's to fine-tune.")
+    add = parser.add_argument_group("length of the run, one of").add_mutually_exclusive_group().add_argument
+    add("--max_steps", type=int, help="Updates.")
+    add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 3.")
+    add("--max_minutes", type=float, help="Minutes; the learning rate reaches 0 as they end.")
+    add = parser.add_argument_group("output").add_argument
+    add("--output_dir", type=Path, help="Folder for model, checkpoints and results; default runs/TASK.")
+    add("--overwrite_output_dir", action="store_true", help="Starts anew in a folder that holds a run.")
+    add("--resume", action=argparse.BooleanOptionalAction, default=True, help="Goes on from a checkpoint.")
+    add("--logging_steps", type=int, default=10, help="Updates between lines of metrics.jsonl.")
+    add("--eval_steps", type=int, help="Updates between evaluations; 500 or, to fine-tune, an epoch.")
+    add("--save_steps", type=int, default=500, help="Updates between checkpoints.")
+    add("--save_total_limit", type=int, default=2, help="Checkpoints to keep.")
+    args = parser.parse_args()
+    for name, value in vars(args).items():
+        low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, math.inf))
+        if type(value) in (int, float) and not low <= value <= high:
+            raise UserError(f"--{name} {value}: not between {low} and {high}")
+    return args
+
+
+def fill_in(args):
+    """Settles what depends on the task, on the files there are, and on the hardware. Raises UserError."""
+    defaults = {"output_dir": Path("runs") / args.task} | DEFAULTS.get(args.task, {})
+    for name, (real, sample, tasks) in FILES.items():
+        path = ROOT / "web-crawler" / real
+        if args.task in tasks and not getattr(args, name) and not path.exists():
+            note(f"no --{name} and no {path}: the bundled sample stands in (README.md tells how to get the data)")
+            path = ROOT / "web-crawler" / sample
+        defaults[name] = [path] if name == "corpus" else path
+    if not (args.size or args.config_name or (args.task == "finetune" and not os.path.exists(STARTS["finetune"]))):
+        defaults["model_name_or_path"] = STARTS.get(args.task)
+    for name, value in defaults.items():
+        setattr(args, name, value if getattr(args, name, None) is None else getattr(args, name))
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        args.device = torch.device(args.device or best)
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"--device {args.device}: not to be had ({str(error).splitlines()[0]})") from None
+    if args.precision == "auto":
+        on_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        has_bf16 = {"cuda": torch.cuda.is_bf16_supported, "cpu": on_cpu}.get(args.device.type, lambda: False)
+        args.precision = "bf16" if has_bf16() else "fp32"
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+
+
+def main():
+    try:
+        args = parse_options()
+        fill_in(args)
+        setproctitle(f"convbert {args.task}")
+        TASKS[args.task](args)
+    except BrokenPipeError:
+        os._exit(1)  # whoever read stdout has gone, as `head` does
+    except (UserError, OSError) as error:
+        note(f"convbert.py: error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
