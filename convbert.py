@@ -1,60 +1,55 @@
 """ConvBERT for Korean in one file: model, pretraining, fine-tuning.
 
-The paper: Jiang et al., "ConvBERT: Improving BERT with Span-based Dynamic Convolution", NeurIPS 2020 (arXiv
-2008.02496). Many heads of BERT's self-attention only ever look at their neighbours, at the full price of T²
-scores. ConvBERT halves the width of attention and gives the other half to a convolution whose kernel is made anew
-at every position, from the span of tokens around it. The ideas, in the order in which they stand below:
+Jiang et al., "ConvBERT: Improving BERT with Span-based Dynamic Convolution", NeurIPS 2020, arXiv 2008.02496.
+Many heads of BERT's self-attention only ever look at their neighbours, at the full price of T² scores.
+ConvBERT halves the width of attention and gives the other half to a convolution whose kernel is made anew at
+every position, from the span of tokens around it. The ideas, in the order in which they stand below:
 
-    span-based dynamic     ks_t = Σ_j dw_j ⊙ x_{t+j−p} · W_pw + b            key of the span around t   (section 2)
-    convolution            w_t  = softmax_K( (q_t ⊙ ks_t) · W_f )            one kernel a position and head
-                           o_t  = Σ_j w_{t,j} u_{t+j−p},   u = x · W_u       applied to values of its own
-    mixed attention        y    = [ softmax(q kᵀ/√D) v ; o ] · W_o           both halves, side by side
-    grouped linear         feed-forward weights are G diagonal blocks, 1/G of the parameters            (section 3)
-    pretraining            masked language modelling (MLM) or ELECTRA's replaced token detection (RTD)  (section 4)
+    span-based dynamic    ks_t = Σ_j dw_j ⊙ x_{t+j−p} · W_pw + b        key of the span around t   (section 2)
+    convolution           w_t  = softmax_K( (q_t ⊙ ks_t) · W_f )        one kernel a position and head
+                          o_t  = Σ_j w_{t,j} u_{t+j−p},   u = x · W_u   applied to values of its own
+    mixed attention       y    = [ softmax(q kᵀ/√D) v ; o ] · W_o       both halves, side by side
+    grouped linear        feed-forward weights are G diagonal blocks, 1/G of the parameters        (section 3)
+    pretraining           masked language modelling or ELECTRA's replaced token detection          (section 4)
 
-The rest is 5 text, 6 batches, 7 optimisation, 8 checkpoints, 9 the loop, 10 tasks, 11 the command line. A shape
-stands at the end of the line that makes it, in these letters:
-
+A shape stands at the end of the line that makes it, in these letters:
     B batch     T length     V vocabulary    E embedding_size    H hidden_size    I intermediate_size
     K conv_kernel_size, p = (K−1)/2          γ head_ratio        G num_groups     M labelled positions
     N heads in each half = heads/γ           D head size         A = N·D, the width of each half
 
-Departures from the authors' code: padding is kept out of both convolutions (there a sentence changes with the
-padding beside it; `conv_padding_mask: false` brings that back); words are masked whole, and for MLM 80/10/10; no
-dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator; Adam corrects its
-bias. Classes, parameters, files and options have the names they have in Hugging Face's library.
+Departures from the authors' code: padding is kept out of both convolutions (`conv_padding_mask: false` brings
+back that a sentence changes with the padding beside it); words are masked whole, 80/10/10 for masked language
+modelling; no dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator;
+Adam corrects its bias. Classes, parameters, files and options have Hugging Face's names.
 
     python convbert.py --task pretrain                                # on kowiki, or on the bundled sample
     python convbert.py --task finetune                                # NSMC sentiment, from runs/pretrain
-    python convbert.py --task evaluate
     python convbert.py --task predict --text "배우들 연기가 정말 좋았어요"
 """
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import hashlib
-import itertools
 import json
 import math
 import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from collections import namedtuple
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import safetensors.torch
 import sentencepiece
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
@@ -63,7 +58,7 @@ LABELS = ("negative", "positive")
 
 
 class UserError(Exception):
-    """Something the user can put right. The command line prints it as one line and ends with status 2."""
+    """Something the user can put right; the command line prints it as one line and ends with status 2."""
 
 
 def note(text):
@@ -72,9 +67,8 @@ def note(text):
 
 
 # ---- 1. Configuration --------------------------------------------------------------------------------------
-
 SIZES = {  # as published, but for tiny; what is not named is as in small
-    "tiny": dict(embedding_size=32, hidden_size=64, num_hidden_layers=2, intermediate_size=128, generator_ratio=2),
+    "tiny": dict(embedding_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2),
     "small": dict(),
     "medium-small": dict(hidden_size=384, num_attention_heads=8, intermediate_size=1536, num_groups=2),
     "base": dict(embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072,
@@ -84,7 +78,7 @@ SIZES = {  # as published, but for tiny; what is not named is as in small
 
 @dataclass
 class ConvBertConfig:
-    """Hyper-parameters under Hugging Face's names; the default is small. Raises UserError for impossible ones."""
+    """Hyper-parameters under Hugging Face's names, small by default. UserError if they make no model."""
 
     vocab_size: int = 8007
     embedding_size: int = 128
@@ -113,17 +107,18 @@ class ConvBertConfig:
             low, high = (int(name != "pad_token_id"), math.inf) if kind is int else (0, 1)
             if kind in (int, float) and not (type(value) in (int, kind) and low <= value <= high):
                 raise UserError(f"config: {name} must be {kind.__name__} from {low} to {high}, not {value!r}")
-        H, h, G, halves = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_type != "noconv"
-        self.num_heads = max(1, h // self.head_ratio) if halves else h  # N
-        self.head_size = H // self.num_heads // (1 + halves)  # D
+        H, h, G, K = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_kernel_size
+        halves = 1 if self.conv_type == "noconv" else 2
+        self.num_heads = max(1, h // self.head_ratio) if halves == 2 else h  # N
+        self.head_size = H // self.num_heads // halves  # D
         for wrong, why in (
-            (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"no conv_type {self.conv_type!r}"),
+            (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"conv_type {self.conv_type}?"),
             (self.hidden_act != "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}"),
-            (self.conv_kernel_size % 2 == 0, f"conv_kernel_size {self.conv_kernel_size} must be odd"),
+            (K % 2 == 0, f"conv_kernel_size {K} must be odd"),
             (H % h, f"hidden_size {H} must divide by num_attention_heads {h}"),
-            (H % (self.num_heads * (1 + halves)), f"hidden_size {H} must divide by 2 x {self.num_heads} heads"),
-            (H % G or self.intermediate_size % G, f"hidden and intermediate size must divide by num_groups {G}"),
-            (self.pad_token_id >= self.vocab_size, f"pad_token_id {self.pad_token_id} is not in the vocabulary"),
+            (H % (self.num_heads * halves), f"hidden_size {H} must divide by 2 x {self.num_heads} heads"),
+            (H % G or self.intermediate_size % G, f"hidden and intermediate size must divide by {G} groups"),
+            (self.pad_token_id >= self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece"),
         ):
             if wrong:
                 raise UserError(f"config: {why}")
@@ -136,34 +131,27 @@ class ConvBertConfig:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("model_type", "convbert") != "convbert":
                 raise UserError("not a ConvBERT model's")
-            names = [field.name for field in dataclasses.fields(cls)]
-            if missing := [name for name in names[: names.index("pad_token_id") + 1] if name not in values]:
+            names = [field.name for field in fields(cls)]
+            if missing := [name for name in names[: names.index("hidden_act")] if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
             return cls(**{name: values[name] for name in names if name in values})
-        except (UserError, OSError, ValueError, TypeError, AttributeError) as error:
+        except (UserError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: {error}") from None
 
 
 # ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
-
 def convolve(values, kernels):
     """out[b,t,n] = Σ_j kernels[b,t,n,j] · values[b,t+j−p,n], with zeros beyond the ends of the sequence.
 
     values [B, T, N, D], kernels [B or 1, T, N, K]: one a position and head, shared by the head's channels.
     """
     T, K = values.size(1), kernels.size(-1)
-    if T > 256:  # K shifted products
-        padded = F.pad(values, (0, 0, 0, 0, K // 2, K // 2))  # [B, T+K-1, N, D]
-        return sum(kernels[..., j : j + 1] * padded[:, j : j + T] for j in range(K))
-    # A short sequence goes faster as one product with a band matrix, whose row t holds kernel t around the
-    # diagonal: rows written T+K apart and read T+K−1 apart move one step to the right each.
-    rows = F.pad(kernels.transpose(1, 2), (0, T)).flatten(2)  # [B, N, T·(T+K)]
-    band = rows[..., : T * (T + K - 1)].unflatten(2, (T, T + K - 1))[..., K // 2 : K // 2 + T]  # [B, N, T, T]
-    return (band @ values.transpose(1, 2)).transpose(1, 2)  # [B, T, N, D]
+    padded = F.pad(values, (0, 0, 0, 0, K // 2, K // 2))  # [B, T+K-1, N, D]
+    return sum(kernels[..., j : j + 1] * padded[:, j : j + T] for j in range(K))  # [B, T, N, D]
 
 
 class SeparableConv1D(nn.Module):
-    """The span key of SDConv (paper, section 3.2): each channel over K neighbours, then H -> A by position."""
+    """The span key (paper, section 3.2): each channel over its K neighbours, then H -> A by position."""
 
     def __init__(self, config, width):
         super().__init__()
@@ -214,9 +202,10 @@ class ConvBertSelfAttention(nn.Module):
             self.conv_kernel = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.N, K)))
 
     def forward(self, x, mask=None):  # [B, T, H], bool [B, T]
-        layers = [self.query, self.key, self.value, *([] if self.conv_type == "noconv" else [self.conv_out_layer])]
+        layers = [self.query, self.key, self.value]  # and the values to convolve: four layers, one product
+        layers += [] if self.conv_type == "noconv" else [self.conv_out_layer]
         weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-        q, k, v, *u = F.linear(x, weight, bias).split([layer.out_features for layer in layers], dim=-1)  # [B, T, A]
+        q, k, v, *u = F.linear(x, weight, bias).split([layer.out_features for layer in layers], -1)  # [B,T,A]
         heads = (t.unflatten(-1, (self.N, self.D)).transpose(1, 2) for t in (q, k, v))  # [B, N, T, D]
         p = self.dropout.p if self.training else 0.0
         attended = attend(*heads, None if mask is None else mask[:, None, None], p).transpose(1, 2).flatten(2)
@@ -235,13 +224,12 @@ class ConvBertSelfAttention(nn.Module):
 
 
 # ---- 3. Model ----------------------------------------------------------------------------------------------
-
 class GroupedLinear(nn.Module):
     """Block-diagonal linear layer (paper, section 3.3): G blocks of in/G x out/G that never mix."""
 
-    def __init__(self, in_features, out_features, num_groups):
+    def __init__(self, in_features, out_features, G):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_groups, in_features // num_groups, out_features // num_groups))
+        self.weight = nn.Parameter(torch.empty(G, in_features // G, out_features // G))
         self.bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x):  # [..., in]
@@ -249,39 +237,30 @@ class GroupedLinear(nn.Module):
         return torch.einsum("...gi,gio->...go", x, self.weight).flatten(-2) + self.bias  # [..., out]
 
 
-class AddAndNorm(nn.Module):
-    """LayerNorm(residual + dropout(dense(x))): the end of both halves of a layer, post-norm as in BERT."""
-
-    def __init__(self, config, dense):
-        super().__init__()
-        self.dense = dense
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, x, residual):
-        return self.LayerNorm(residual + self.dropout(self.dense(x)))
-
-
 class ConvBertLayer(nn.Module):
-    """Mixed attention, then the feed-forward network; [B, T, H] -> [B, T, H]."""
+    """Mixed attention, then the feed-forward network, each in LayerNorm(x + f(x)), post-norm as in BERT."""
 
     def __init__(self, config):
         super().__init__()
         H, I, G = config.hidden_size, config.intermediate_size, config.num_groups
-        linear = nn.Linear if G == 1 else functools.partial(GroupedLinear, num_groups=G)
+        linear = nn.Linear if G == 1 else functools.partial(GroupedLinear, G=G)
+        norms = [nn.LayerNorm(H, eps=config.layer_norm_eps) for _ in range(2)]
         mixed = ConvBertSelfAttention(config)
-        # ModuleDicts stand where Hugging Face's parameter names have one level more
-        self.attention = nn.ModuleDict({"self": mixed, "output": AddAndNorm(config, nn.Linear(mixed.width, H))})
+        output = nn.ModuleDict({"dense": nn.Linear(mixed.width, H), "LayerNorm": norms[0]})
+        self.attention = nn.ModuleDict({"self": mixed, "output": output})  # ModuleDict: for HF's names
         self.intermediate = nn.ModuleDict({"dense": linear(H, I)})
-        self.output = AddAndNorm(config, linear(I, H))
+        self.output = nn.ModuleDict({"dense": linear(I, H), "LayerNorm": norms[1]})
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, x, mask=None):
-        x = self.attention["output"](self.attention["self"](x, mask), x)
-        return self.output(F.gelu(self.intermediate["dense"](x)), x)
+    def forward(self, x, mask=None):  # [B, T, H] -> [B, T, H]
+        output = self.attention["output"]
+        x = output["LayerNorm"](x + self.dropout(output["dense"](self.attention["self"](x, mask))))
+        hidden = F.gelu(self.intermediate["dense"](x))  # [B, T, I]
+        return self.output["LayerNorm"](x + self.dropout(self.output["dense"](hidden)))
 
 
 class ConvBertEmbeddings(nn.Module):
-    """Word + position + segment, normalised; E may be smaller than H (factorised embeddings, as in ELECTRA)."""
+    """Word + position + segment, normalised; E may be smaller than H (factorised, as in ELECTRA)."""
 
     def __init__(self, config):
         super().__init__()
@@ -300,7 +279,7 @@ class ConvBertEmbeddings(nn.Module):
 
 @torch.no_grad()
 def init_weights(module, std):
-    """Normal(0, std) cut off at two std, as in BERT; depthwise kernels have std 1/K, so that they soon differ."""
+    """Normal(0, std) cut off at two std, as in BERT; depthwise kernels have std 1/K, to tell spans apart."""
     if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         std = 1 / module.kernel_size[0] if getattr(module, "groups", 1) > 1 else std
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
@@ -313,53 +292,42 @@ def init_weights(module, std):
 class ConvBertPreTrainedModel(nn.Module):
     """What all models share: folders with Hugging Face's config.json and model.safetensors."""
 
-    prefix, backbone = "convbert.", ("embeddings", "encoder")  # where its parameters stand, how they begin
-
     def __init__(self, config):
         super().__init__()
         self.config = config
 
     @classmethod
     def from_pretrained(cls, folder, new_head=True):
-        """The model of a local folder, whose backbone may lack the prefix; reports on stderr what is new or unused.
+        """The model of a local folder, prefixed or not; notes on stderr which parameters are new or not used.
 
-        Raises UserError for a missing, damaged or unfitting file, or for a head that is new if not new_head.
+        Raises UserError for files that are missing, damaged or unfit, and for a new head unless new_head.
         """
         model = cls(ConvBertConfig.from_pretrained(folder))
-        path, weights = read_weights(folder)
-        weights = {k.removeprefix("convbert."): v for k, v in weights.items() if not k.endswith("position_ids")}
-        weights = {cls.prefix * k.startswith(cls.backbone) + k: v for k, v in weights.items()}
+        prefix, backbone = "convbert." if hasattr(model, "convbert") else "", ("embeddings", "encoder")
+        path, read = Path(folder, "model.safetensors"), load_file
+        if not path.exists():
+            path, read = Path(folder, "pytorch_model.bin"), functools.partial(torch.load, weights_only=True)
         try:
+            weights = {name.removeprefix("convbert."): tensor for name, tensor in read(path).items()}
+            weights.pop("embeddings.position_ids", None)  # a constant
+            weights = {prefix * name.startswith(backbone) + name: weights[name] for name in weights}
             missing, unused = model.load_state_dict(weights, strict=False)
-        except RuntimeError as error:  # its second line names the first parameter of a wrong shape
-            raise UserError(f"{path} does not fit its config: {str(error).splitlines()[1].strip()}") from None
-        new = [k for k in missing if k != "generator_lm_head.weight"]  # that one is the word embeddings
-        if lost := [k for k in new if not new_head or k.removeprefix("convbert.").startswith(cls.backbone)]:
-            raise UserError(f"{path} lacks {len(lost)} parameters of {cls.__name__}: {lost[0]} ...")
+        except Exception as error:  # reading a damaged file can raise almost anything
+            raise UserError(f"{path}: damaged or unfit ({' '.join(str(error).split())})") from None
+        new = [name for name in missing if name != "generator_lm_head.weight"]  # that is the word embeddings
+        if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
+            raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
         if new or unused:
             note(f"{path}: new are {', '.join(new) or 'none'}; not used are {', '.join(unused) or 'none'}")
         return model
 
     def save_pretrained(self, folder):
         """Writes config.json and model.safetensors; each is complete at every moment."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        kind = {"model_type": "convbert", "architectures": [type(self).__name__], "id2label": dict(enumerate(LABELS))}
-        write_json(Path(folder) / "config.json", kind | dataclasses.asdict(self.config))
+        config = {"model_type": "convbert", "architectures": [type(self).__name__], **asdict(self.config)}
+        write_json(Path(folder, "config.json"), config | {"id2label": dict(enumerate(LABELS))})
         weights = {k: v.contiguous() for k, v in self.state_dict().items() if k != "generator_lm_head.weight"}
-        with replacing(Path(folder) / "model.safetensors") as temporary:
-            safetensors.torch.save_file(weights, temporary, metadata={"format": "pt"})
-
-
-def read_weights(folder):
-    """(path, state dict) of model.safetensors, or of pytorch_model.bin: tensors alone, never pickled code."""
-    read_bin = functools.partial(torch.load, map_location="cpu", weights_only=True)
-    for name, read in (("model.safetensors", safetensors.torch.load_file), ("pytorch_model.bin", read_bin)):
-        if (path := Path(folder) / name).exists():
-            try:
-                return path, read(path)
-            except Exception as error:  # unpickling alone can raise almost anything
-                raise UserError(f"{path}: damaged, or no weight file ({str(error).splitlines()[0]})") from None
-    raise UserError(f"{folder}: neither model.safetensors nor pytorch_model.bin in it")
+        with replacing(Path(folder, "model.safetensors")) as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
 
 
 class ConvBertModel(ConvBertPreTrainedModel):
@@ -367,8 +335,6 @@ class ConvBertModel(ConvBertPreTrainedModel):
 
     model(input_ids [B, T], attention_mask=None [B, T], token_type_ids=None [B, T]) -> hidden state [B, T, H]
     """
-
-    prefix = ""
 
     def __init__(self, config, embeddings=None):
         super().__init__(config)
@@ -390,25 +356,22 @@ class ConvBertModel(ConvBertPreTrainedModel):
 
 
 # ---- 4. Objectives -----------------------------------------------------------------------------------------
-
-class ModelOutput(NamedTuple):
-    loss: torch.Tensor | None  # None without labels
-    logits: torch.Tensor
+ModelOutput = namedtuple("ModelOutput", "loss logits")  # loss is None without labels
 
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
     """Predicts the words behind the masks (Devlin et al. 2019).
 
-    model(input_ids, attention_mask=None, token_type_ids=None, labels=None [B, T]) -> loss, logits [B, T, V], or
-    with labels [M, V]: only where the label is not -100, as 85 % of the positions have nothing to answer.
+    model(input_ids, attention_mask=None, token_type_ids=None, labels=None [B, T]) -> loss, logits [B, T, V];
+    with labels [M, V], at the labelled positions alone: the other 85 % have nothing to answer.
     """
 
     def __init__(self, config, embeddings=None):
         super().__init__(config)
         H, E = config.hidden_size, config.embedding_size
         self.convbert = ConvBertModel(config, embeddings)
-        self.generator_predictions = nn.ModuleDict(
-            {"dense": nn.Linear(H, E), "LayerNorm": nn.LayerNorm(E, eps=config.layer_norm_eps)})
+        norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
+        self.generator_predictions = nn.ModuleDict({"dense": nn.Linear(H, E), "LayerNorm": norm})
         self.generator_lm_head = nn.Linear(E, config.vocab_size)
         self.apply(functools.partial(init_weights, std=config.initializer_range))
         self.generator_lm_head.weight = self.convbert.embeddings.word_embeddings.weight
@@ -421,15 +384,15 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
         logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
         if labels is None:
             return ModelOutput(None, logits)
-        return ModelOutput(F.cross_entropy(logits.float(), labels, reduction="sum") / max(len(labels), 1), logits)
+        total = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return ModelOutput(total / max(len(labels), 1), logits)
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: loss = MLM + 50 · RTD.
 
-    A narrow generator fills the masks by sampling; the model proper, the discriminator, tells of every token
-    whether it is the original. The two share their embeddings. No gradient passes through the sampling: the
-    generator learns from its MLM loss alone. What is saved is the discriminator, an ordinary ConvBertModel.
+    A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, the
+    discriminator, tells which tokens were replaced. They share their embeddings; only the latter is saved.
     model(input_ids, ..., labels) -> loss, logits [B, T], above 0 where a token is taken for a replaced one.
     """
 
@@ -437,10 +400,10 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         super().__init__(config)
         H, r = config.hidden_size, config.generator_ratio
         self.convbert = ConvBertModel(config)
-        self.discriminator_predictions = nn.ModuleDict(
-            {"dense": nn.Linear(H, H), "dense_prediction": nn.Linear(H, 1)})
-        narrow = dataclasses.replace(config, hidden_size=H // r, intermediate_size=4 * (H // r),
-                                     num_attention_heads=max(1, config.num_attention_heads // r))
+        head = {"dense": nn.Linear(H, H), "dense_prediction": nn.Linear(H, 1)}
+        self.discriminator_predictions = nn.ModuleDict(head)
+        h = max(1, config.num_attention_heads // r)
+        narrow = replace(config, hidden_size=H // r, intermediate_size=4 * (H // r), num_attention_heads=h)
         self.generator = ConvBertForMaskedLM(narrow, self.convbert.embeddings)
         self.discriminator_predictions.apply(functools.partial(init_weights, std=config.initializer_range))
 
@@ -485,9 +448,8 @@ class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
 
 
 # ---- 5. Text -----------------------------------------------------------------------------------------------
-
 class Tokenizer:
-    """A SentencePiece model and what masking must know of its pieces. Raises UserError if special ones lack."""
+    """A SentencePiece model and what masking must know of its pieces. UserError if special ones lack."""
 
     def __init__(self, path):
         try:
@@ -502,18 +464,15 @@ class Tokenizer:
         self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
         special = (self.processor.is_control, self.processor.is_unknown, lambda i: pieces[i] in needed)
         self.is_special = np.array([any(test(i) for test in special) for i in range(self.size)])
-        self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # SentencePiece's mark of a space
-
-    def encode(self, texts):
-        """list of str -> list of int32 arrays, without special pieces"""
-        return self.processor.encode(texts, return_type="numpy", num_threads=os.cpu_count() or 1)
+        self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # ▁ marks a space
+        self.encode = functools.partial(self.processor.encode, return_type="numpy")  # list of arrays
 
 
 def token_file(text, tokenizer):
-    """The tokens of a corpus (plain text, a paragraph a line, a blank line between documents): a uint16 memmap.
+    """The tokens of a text (a paragraph a line, a blank line between documents) as a uint16 memmap.
 
-    [SEP] stands for a blank line. Made beside the text once, as FILE.tokens with a JSON sidecar, and again when
-    text or tokenizer have changed. Raises UserError for a missing, empty or non-UTF-8 text.
+    A blank line is [SEP]. Made once, as FILE.tokens with a JSON sidecar, and again when text or tokenizer
+    change. Raises UserError for a missing, empty or non-UTF-8 text.
     """
     if not os.path.isfile(text) or not os.path.getsize(text):
         raise UserError(f"{text}: no such corpus, or an empty one")
@@ -523,26 +482,33 @@ def token_file(text, tokenizer):
     known = json.loads(sidecar.read_text()) if sidecar.exists() and tokens.exists() else {}
     if source.items() <= known.items() and tokens.stat().st_size == 2 * known["tokens"]:
         return np.memmap(tokens, np.uint16, "r")
-    counts = {"lines": 0, "documents": 1, "tokens": 0}
+    lines, count, documents = 0, 0, 1
     with replacing(tokens) as temporary, open(text, "rb") as file, open(temporary, "wb") as out:
-        while lines := file.readlines(8 << 20):  # bytes
+        while block := file.readlines(8 << 20):  # bytes
             try:
-                paragraphs = [line.decode().strip() for line in lines]
+                paragraphs = [line.decode().strip() for line in block]
             except UnicodeDecodeError as error:
-                at = counts["lines"] + lines.index(error.object) + 1
-                raise UserError(f"{text}, line {at}: not UTF-8 text") from None
+                lines += block.index(error.object) + 1
+                raise UserError(f"{text}, line {lines}: not UTF-8 text") from None
             ids = [ids if len(ids) else [tokenizer.sep] for ids in tokenizer.encode(paragraphs)]
             ids = np.concatenate(ids).astype(np.uint16)
             ids.tofile(out)
-            counts["lines"] += len(lines)
-            counts["documents"] += paragraphs.count("")
-            counts["tokens"] += len(ids)
-    write_json(sidecar, source | counts | {"dtype": "uint16"})
+            lines, count, documents = lines + len(block), count + len(ids), documents + paragraphs.count("")
+    write_json(sidecar, source | {"dtype": "uint16", "lines": lines, "documents": documents, "tokens": count})
     return np.memmap(tokens, np.uint16, "r")
 
 
+def data_file(given, name):
+    """The file given, or else the one web-crawler/ leaves, or else its namesake in the bundled sample."""
+    path = Path(given or ROOT / "web-crawler" / name)
+    if given or path.exists():
+        return path
+    note(f"no {path}: the bundled sample stands in for it; README.md tells how to get it")
+    return ROOT / "web-crawler/sample" / path.name
+
+
 def corpus_rows(texts, tokenizer, length):
-    """The corpus files as one uint16 array of full rows of length−2 tokens; [CLS] and [SEP] go around them."""
+    """The texts as one uint16 array of full rows, length−2 tokens each; [CLS] and [SEP] go around them."""
     rows = [token_file(text, tokenizer) for text in texts]
     rows = [tokens[: len(tokens) // (length - 2) * (length - 2)].reshape(-1, length - 2) for tokens in rows]
     if sum(map(len, rows)) < 2:
@@ -553,15 +519,14 @@ def corpus_rows(texts, tokenizer, length):
 def read_reviews(path, limit=None):
     """(texts, labels) of a tab-separated file with the columns document and label, NSMC's format.
 
-    A document with a double quote in it was quoted as CSV twice, so both layers come off; some are empty.
+    A document with a double quote in it was quoted as CSV twice, so two layers come off; some are empty.
     Raises UserError, with the line, for missing columns and labels other than 0 and 1.
     """
     import pandas  # here, because --help and pretraining need not wait for it
-
     try:
         table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
                                 skip_blank_lines=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors, as is a UnicodeDecodeError
+    except ValueError as error:  # pandas' own, or UnicodeDecodeError
         raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
     if missing := {"document", "label"} - set(table.columns):
         raise UserError(f"{path}, line 1: lacks the tab-separated column {' and '.join(sorted(missing))}")
@@ -576,12 +541,11 @@ def read_reviews(path, limit=None):
 
 
 # ---- 6. Batches --------------------------------------------------------------------------------------------
-
 def choose_whole_words(ids, tokenizer, share, rng):
     """Marks `share` of each row's ordinary tokens, word by word in random order: bool [B, T].
 
-    The count is exact in every row: a word too long for what is left is passed over for the next that fits; only
-    where none fits, in short rows of long words, one is marked in part.
+    The count is exact: a word too long for what is left is passed over for the next that fits; only where
+    none does, in short rows of long words, one is marked in part.
     """
     B, T = ids.shape
     ordinary = ~tokenizer.is_special[ids]
@@ -602,12 +566,11 @@ def choose_whole_words(ids, tokenizer, share, rng):
 
 
 def mask_rows(rows, tokenizer, share, rng, mask_share, random_share):
-    """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T]; labels are -100 where nothing is asked.
+    """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T]; labels -100 where nothing is asked.
 
     Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay.
     """
-    ends = ((0, 0), (tokenizer.cls, tokenizer.sep))
-    ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
+    ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
     chosen = choose_whole_words(ids, tokenizer, share, rng)
     draw = rng.random(ids.shape)  # one draw splits the chosen three ways
     inputs = np.where(chosen & (draw < mask_share), tokenizer.mask, ids)
@@ -629,25 +592,20 @@ class Reviews:
     """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels if they have any."""
 
     def __init__(self, texts, labels, tokenizer, max_seq_length):
-        self.ids = [np.array([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
+        self.ids = [torch.tensor([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
                     for ids in tokenizer.encode(list(texts))]
         self.lengths, self.labels, self.pad = np.array([len(ids) for ids in self.ids]), labels, tokenizer.pad
 
     def batch(self, indices):
-        """Padded to a multiple of 8: input_ids, attention_mask [B, T] and labels [B], if there are any."""
-        T = -(-self.lengths[indices].max() // 8) * 8
-        real = np.arange(T) < self.lengths[indices, None]  # [B, T]
-        ids = np.full(real.shape, self.pad)
-        ids[real] = np.concatenate([self.ids[i] for i in indices])
-        batch = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
-        batch |= {} if self.labels is None else {"labels": self.labels[indices]}
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        """Padded to the longest: input_ids, attention_mask [B, T], and labels [B] if there are any."""
+        ids = pad_sequence([self.ids[i] for i in indices], batch_first=True, padding_value=self.pad)
+        batch = {"input_ids": ids, "attention_mask": (ids != self.pad).long()}
+        return batch if self.labels is None else batch | {"labels": torch.from_numpy(self.labels[indices])}
 
 
 # ---- 7. Optimisation ---------------------------------------------------------------------------------------
-
 def make_optimizer(model, args):
-    """AdamW. Biases and LayerNorms are not decayed; layer_decay < 1 slows lower layers down, as in ELECTRA."""
+    """AdamW; biases and LayerNorms are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
     groups, top = {}, model.config.num_hidden_layers + 2
     for name, parameter in model.named_parameters():
         decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else args.weight_decay
@@ -660,12 +618,10 @@ def make_optimizer(model, args):
 
 def schedule(args, state):
     """(share of the run that is over, learning rate of the coming step): linear warmup, linear decay to 0."""
-    if args.max_minutes:
-        over = now = state["seconds"] / (60 * args.max_minutes)
-    else:
-        over, now = ((state["step"] + part) / args.max_steps for part in (0, 0.5))  # 0.5: the middle of the step
-    warmup = args.warmup_ratio
-    return min(over, 1.0), args.learning_rate * (now / warmup if now < warmup else (1 - now) / (1 - warmup))
+    by_step = (state["step"] + 0.5) / (args.max_steps or 1)  # the middle of the step
+    over = state["seconds"] / (60 * args.max_minutes) if args.max_minutes else by_step
+    factor = over / args.warmup_ratio if over < args.warmup_ratio else (1 - over) / (1 - args.warmup_ratio)
+    return min(over, 1.0), args.learning_rate * factor
 
 
 def run_model(model, batch, args):
@@ -675,7 +631,7 @@ def run_model(model, batch, args):
 
 
 def training_step(model, optimizer, batches, args, step):
-    """One update from all the batches; returns the loss. Raises UserError instead of updating if not finite."""
+    """One update from all the batches; returns the loss, or raises UserError if that is not finite."""
     model.train()
     torch.manual_seed(args.seed * 1_000_003 + step)  # dropout and sampling depend on seed and step alone
     loss = 0.0
@@ -685,15 +641,13 @@ def training_step(model, optimizer, batches, args, step):
         loss += part.item()
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     if not math.isfinite(loss + norm):
-        raise UserError(f"step {step + 1}: loss {loss} and gradient norm {norm} are not finite. The last checkpoint "
-                        f"is kept; try a lower --learning_rate or --precision fp32")
+        raise UserError(f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is kept")
     optimizer.step()
     optimizer.zero_grad()
     return loss
 
 
 # ---- 8. Checkpoints: a file or a folder gets its name only when it is whole --------------------------------
-
 @contextlib.contextmanager
 def replacing(path):
     """Yields a temporary name beside path; what is written there takes the place of path at the end."""
@@ -706,6 +660,7 @@ def replacing(path):
 
 
 def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -717,74 +672,54 @@ def checkpoints(folder):
 
 def save_checkpoint(args, model, optimizer, state):
     """checkpoint-STEP: a model folder, and in training_state.pt all that is needed to go on from there."""
-    temporary = args.output_dir / "checkpoint.tmp"
+    temporary, log = args.output_dir / "checkpoint.tmp", args.output_dir / "metrics.jsonl"
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
-    state = state | {"options": run_options(args, model)}
-    state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save(state, temporary / "training_state.pt")
+    more = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "log_size": log.stat().st_size}
+    torch.save(state | more, temporary / "training_state.pt")
     temporary.rename(args.output_dir / f"checkpoint-{state['step']}")
     for old in checkpoints(args.output_dir)[: -args.save_total_limit]:
         shutil.rmtree(old)
 
 
-def run_options(args, model):
-    """What makes two runs the same run: the model's config and every option that changes the result."""
-    free = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
-            "save_steps", "save_total_limit")
-    options = {name: str(value) for name, value in vars(args).items() if name not in free}
-    return options | {"config": str(model.config)}
-
-
 def open_run(args, model, optimizer):
-    """Readies the output folder; returns the state of this run's last checkpoint, loaded, or of a fresh start.
+    """Readies the output folder; loads the last checkpoint in it; returns its state, or that of a new run.
 
-    Raises UserError where two runs would mix or foreign files be overwritten, SystemExit if the run is finished.
+    Raises UserError where two runs would mix or files be overwritten, SystemExit if this one is finished.
     """
     folder, here = args.output_dir, f"--output_dir {args.output_dir}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(f"{here}: not a writable folder ({error.strerror})") from None
+    folder.mkdir(parents=True, exist_ok=True)
     metrics, finished, found = folder / "metrics.jsonl", folder / "train_results.json", checkpoints(folder)
+    free = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
+            "save_steps", "save_total_limit")  # options that may differ between two parts of one run
+    options = {k: str(v) for k, v in vars(args).items() if k not in free} | {"config": str(model.config)}
     if args.overwrite_output_dir:
-        for old in (path for path in (finished, *found) if path.exists()):
-            old.unlink() if old == finished else shutil.rmtree(old)
+        finished.unlink(missing_ok=True)
+        for old in found:
+            shutil.rmtree(old)
     elif found and args.resume:
         state = torch.load(found[-1] / "training_state.pt", map_location="cpu", weights_only=True)
-        old, new = state.pop("options"), run_options(args, model)
-        if other := [name for name in new if old.get(name) != new[name]]:
-            raise UserError(f"{here} holds a run with other {', '.join(other)}: choose another folder, the same "
-                            f"options, or --overwrite_output_dir")
+        if other := [name for name in options if state["options"].get(name) != options[name]]:
+            raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
         if finished.exists():
             note(f"{folder}: finished at step {state['step']}; --overwrite_output_dir runs it again")
             raise SystemExit(0)
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
-        with replacing(metrics) as temporary:  # what was logged after the checkpoint will come again
-            lines = metrics.read_text().splitlines(True)
-            temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= state["step"]))
+        os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
         note(f"going on from {found[-1]}")
         return state
-    elif files := {path.name for path in folder.iterdir()} - {"metrics.jsonl", "checkpoint.tmp"}:
+    elif files := {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}:
         raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
     metrics.write_text("")
-    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}}
+    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}, "options": options}
 
 
 # ---- 9. The loop of both trainings -------------------------------------------------------------------------
-
-def log(args, record):
-    """One JSON object a line in metrics.jsonl."""
-    with open(args.output_dir / "metrics.jsonl", "a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def keep_score(args, model, scores, state):
-    """Notes an evaluation; state["best"] is the one of the highest eval_accuracy, if they have it, with weights."""
+def keep_score(scores, model, state, log):
+    """Notes an evaluation; state["best"] is that of the highest eval_accuracy, if any, with the weights."""
     state["evals"].append({"step": state["step"]} | scores)
-    log(args, state["evals"][-1])
+    print(json.dumps(state["evals"][-1]), file=log, flush=True)
     if scores.get("eval_accuracy", -1) > state["best"].get("eval_accuracy", -1):
         weights = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
         state["best"] = state["evals"][-1] | {"model": weights}
@@ -793,12 +728,12 @@ def keep_score(args, model, scores, state):
 def train(args, model, epoch_of, batch_of, evaluate):
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
 
-    epoch_of(rng) gives the index arrays of an epoch's batches, batch_of(indices, rng) the tensors of one: functions
-    of seed and number alone, so that a resumed run sees what it would have seen. evaluate(model) gives scores.
+    epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) the tensors of one; rng is
+    that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores.
     """
     order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
     accumulate, per_epoch = args.gradient_accumulation_steps, len(order(0))
-    epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least_steps)
+    epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least)
     args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
     args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
     optimizer, stop = make_optimizer(model, args), []
@@ -807,32 +742,32 @@ def train(args, model, epoch_of, batch_of, evaluate):
         signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
     fast = torch.compile(model) if args.compile else model
     began, losses, tokens, logged = time.perf_counter() - state["seconds"], [], 0, state["seconds"]
-    if not state["evals"]:
-        keep_score(args, model, evaluate(model), state)
-    with tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
-              bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}") as bar:
+    bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
+               bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
+    with bar, open(args.output_dir / "metrics.jsonl", "a") as log:
+        if not state["evals"]:
+            keep_score(evaluate(model), model, state, log)
         while schedule(args, state)[0] < 1:
             rate = schedule(args, state)[1]
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            batches = []
-            for number in range(state["step"] * accumulate, (state["step"] + 1) * accumulate):
-                epoch, i = divmod(number, per_epoch)
-                batches.append(batch_of(order(epoch)[i], np.random.default_rng([args.seed, number, 1])))
-                tokens += (batches[-1]["input_ids"] != model.config.pad_token_id).sum().item()
+            numbers = range(state["step"] * accumulate, (state["step"] + 1) * accumulate)
+            rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
+            batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
+            tokens += sum((batch["input_ids"] != model.config.pad_token_id).sum().item() for batch in batches)
             losses.append(training_step(fast, optimizer, batches, args, state["step"]))
             state |= {"step": state["step"] + 1, "seconds": time.perf_counter() - began}
             over, step = schedule(args, state)[0], state["step"]
             bar.update(over - bar.n)
             if over == 1 or step % args.logging_steps == 0:
                 loss, speed = float(np.mean(losses)), tokens / (state["seconds"] - logged)
-                log(args, {"step": step, "loss": loss, "learning_rate": rate, "tokens_per_second": round(speed),
-                           "seconds": round(state["seconds"], 1)})
-                bar.set_postfix_str(f"step {step} loss {loss:.4f} lr {rate:.1e} {speed:,.0f} tokens/s", refresh=False)
+                record = {"step": step, "loss": loss, "learning_rate": rate, "tokens_per_second": speed}
+                print(json.dumps(record | {"seconds": state["seconds"]}), file=log, flush=True)
+                bar.set_postfix_str(f"loss {loss:.4f} lr {rate:.1e} {speed:,.0f} tokens/s", refresh=False)
                 setproctitle(f"convbert {args.task} step {step} loss {loss:.4f}")
                 losses, tokens, logged = [], 0, state["seconds"]
             if over == 1 or step % args.eval_steps == 0:
-                keep_score(args, model, evaluate(model), state)
+                keep_score(evaluate(model), model, state, log)
             if over == 1 or stop or step % args.save_steps == 0:
                 save_checkpoint(args, model, optimizer, state)
             if stop and over < 1:
@@ -843,10 +778,10 @@ def train(args, model, epoch_of, batch_of, evaluate):
 
 
 # ---- 10. Tasks ---------------------------------------------------------------------------------------------
-
-def make_model(cls, args, tokenizer):
-    """The model of --model_name_or_path, --size or --config_name on its device. UserError if it does not fit."""
+def make_model(cls, args):
+    """(model, tokenizer) by --model_name_or_path, --size or --config_name. UserError if they do not fit."""
     torch.manual_seed(args.seed)
+    tokenizer = Tokenizer(args.vocab_file)
     if args.model_name_or_path:
         model = cls.from_pretrained(args.model_name_or_path, new_head=args.task in ("pretrain", "finetune"))
     elif args.size:
@@ -855,33 +790,28 @@ def make_model(cls, args, tokenizer):
         model = cls(ConvBertConfig.from_pretrained(args.config_name or ROOT / "config.json"))
     size, positions = model.config.vocab_size, model.config.max_position_embeddings
     if size != tokenizer.size:
-        raise UserError(f"--vocab_file {args.vocab_file} has {tokenizer.size} pieces, but the model knows {size}")
+        raise UserError(f"--vocab_file {args.vocab_file}: {tokenizer.size} pieces, but the model has {size}")
     if args.max_seq_length > positions:
         raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {positions} positions")
     for module in model.modules():
         if isinstance(module, nn.Dropout) and args.dropout is not None:
             module.p = args.dropout
-    return model.to(args.device)
+    return model.to(args.device), tokenizer
 
 
 def pretrain(args):
     """Masked language modelling or replaced token detection, on rows masked anew each time they come up."""
-    tokenizer, B, mlm = Tokenizer(args.vocab_file), args.batch_size, args.objective == "mlm"
-    model = make_model(ConvBertForMaskedLM if mlm else ConvBertForPreTraining, args, tokenizer)
+    B, mlm = args.batch_size, args.objective == "mlm"
+    model, tokenizer = make_model(ConvBertForMaskedLM if mlm else ConvBertForPreTraining, args)
+    args.corpus = args.corpus or [data_file(None, "kowiki/kowiki.txt")]
     rows = corpus_rows(args.corpus, tokenizer, args.max_seq_length)[: args.max_train_samples]
     if args.valid_file:
         valid = corpus_rows([args.valid_file], tokenizer, args.max_seq_length)
     else:  # the last twentieth, at most 1,000 rows, is held out
         rows, valid = np.split(rows, [-min(1000, max(1, len(rows) // 20))])
     valid = valid[: args.max_eval_samples]
-    shares = dict(mask_share=0.8, random_share=0.1) if mlm else dict(mask_share=0.85, random_share=0.0)
-
-    def epoch_of(rng):  # full batches only
-        order = rng.permutation(len(rows))
-        return [order[i : i + B] for i in range(0, max(1, len(order) - B + 1), B)]
-
-    def batch_of(indices, rng):
-        return mask_rows(rows[indices], tokenizer, args.mlm_probability, rng, **shares)
+    split = dict(mask_share=0.8, random_share=0.1) if mlm else dict(mask_share=0.85, random_share=0.0)
+    mask = functools.partial(mask_rows, tokenizer=tokenizer, **split)
 
     @torch.no_grad()
     def evaluate(model):  # always with the same 15 % masked
@@ -889,23 +819,21 @@ def pretrain(args):
         torch.manual_seed(0)
         losses = []
         for part in np.split(valid, range(B, len(valid), B)):
-            batch = mask_rows(part, tokenizer, 0.15, np.random.default_rng(len(losses)), **shares)
+            batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
             losses += [run_model(model, batch, args).loss.item()] * len(part)
         return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
 
-    state = train(args, model, epoch_of, batch_of, evaluate)
-    first, last = state["evals"][0]["eval_loss"], state["evals"][-1]["eval_loss"]
-    finish(args, model, state, state["evals"][-1], f"{args.objective} loss on {len(valid)} held-out rows: "
-           f"{first:.4f} before, {last:.4f} after {state['step']} steps")
+    state = train(args, model, lambda rng: bucketed(np.zeros(len(rows)), B, rng),
+                  lambda indices, rng: mask(rows[indices], share=args.mlm_probability, rng=rng), evaluate)
+    finish(args, model, state, {"eval_loss_at_start": state["evals"][0]["eval_loss"]} | state["evals"][-1])
 
 
-def finish(args, model, state, scores, summary):
+def finish(args, model, state, scores):
     """The result of a training; train_results.json comes last and says that the run is finished."""
     model.save_pretrained(args.output_dir)
     write_json(args.output_dir / "eval_results.json", scores)
-    results = {"train_steps": state["step"], "train_runtime": state["seconds"], "evals": state["evals"]}
-    write_json(args.output_dir / "train_results.json", results)
-    print(f"{summary} ({state['seconds']:.0f} s); the model is in {args.output_dir}")
+    write_json(args.output_dir / "train_results.json", {k: state[k] for k in ("step", "seconds", "evals")})
+    print(f"{args.output_dir} after {state['step']} steps, {state['seconds']:.0f} s: {json.dumps(scores)}")
 
 
 @torch.no_grad()
@@ -921,79 +849,63 @@ def classify(model, reviews, args):
 def score_reviews(model, reviews, args):
     """Accuracy, F1 of label 1, loss, count, and the confusion matrix with a row for each true label."""
     logits, labels = classify(model, reviews, args), torch.from_numpy(reviews.labels)
-    matrix = torch.bincount(labels * 2 + logits.argmax(-1), minlength=4).view(2, 2).tolist()
-    (tn, fp), (fn, tp) = matrix
+    tn, fp, fn, tp = torch.bincount(labels * 2 + logits.argmax(-1), minlength=4).tolist()
     return {"eval_accuracy": (tn + tp) / len(labels), "eval_f1": 2 * tp / max(1, 2 * tp + fp + fn),
             "eval_loss": F.cross_entropy(logits, labels).item(), "eval_samples": len(labels),
-            "confusion_matrix": matrix}
+            "confusion_matrix": [[tn, fp], [fn, tp]]}
 
 
 def finetune(args):
-    """Sentiment of reviews. A twentieth of the training file, at most 5,000, is the dev split: it picks the epoch."""
-    tokenizer = Tokenizer(args.vocab_file)
-    model = make_model(ConvBertForSequenceClassification, args, tokenizer)
+    """Sentiment of reviews; a twentieth of the training file (at most 5,000) picks the epoch."""
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length)
+    args.train_file = data_file(args.train_file, "nsmc/ratings_train.txt")
     texts, labels = read_reviews(args.train_file, args.max_train_samples)
     order = np.random.default_rng(args.seed).permutation(len(texts))
-    cut = 0 if args.valid_file else min(5000, max(50, len(texts) // 20), len(texts) // 2)
+    cut = min(5000, max(50, len(texts) // 20), len(texts) // 2)
     reviews, dev = (encoded(texts[part], labels[part]) for part in (order[cut:], order[:cut]))
-    if args.valid_file:
-        dev = encoded(*read_reviews(args.valid_file, args.max_eval_samples))
-    test = encoded(*read_reviews(args.test_file, args.max_eval_samples))
+    test = encoded(*read_reviews(data_file(args.test_file, "nsmc/ratings_test.txt"), args.max_eval_samples))
     state = train(args, model, lambda rng: bucketed(reviews.lengths, args.batch_size, rng),
                   lambda indices, rng: reviews.batch(indices), lambda model: score_reviews(model, dev, args))
-    best = state["best"]
-    model.load_state_dict(best["model"])
-    scores = score_reviews(model, test, args)
-    finish(args, model, state, scores, f"dev accuracy {best['eval_accuracy']:.4f} at step {best['step']} of "
-           f"{state['step']}; test accuracy {scores['eval_accuracy']:.4f}, F1 {scores['eval_f1']:.4f}")
+    model.load_state_dict(state["best"]["model"])
+    picked = {"dev_accuracy": state["best"]["eval_accuracy"], "step": state["best"]["step"]}
+    finish(args, model, state, picked | score_reviews(model, test, args))
 
 
 def evaluate(args):
     """Scores a fine-tuned model on the test file."""
-    tokenizer = Tokenizer(args.vocab_file)
-    model = make_model(ConvBertForSequenceClassification, args, tokenizer)
-    reviews = Reviews(*read_reviews(args.test_file, args.max_eval_samples), tokenizer, args.max_seq_length)
-    scores = score_reviews(model, reviews, args)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
+    test = read_reviews(data_file(args.test_file, "nsmc/ratings_test.txt"), args.max_eval_samples)
+    scores = score_reviews(model, Reviews(*test, tokenizer, args.max_seq_length), args)
     write_json(args.output_dir / "eval_results.json", scores)
     print(json.dumps(scores))
 
 
 def predict(args):
-    """One JSON object a line for every --text, or line of stdin: text, label, score (the label's probability)."""
-    tokenizer = Tokenizer(args.vocab_file)
-    model = make_model(ConvBertForSequenceClassification, args, tokenizer)
-    sys.stdin.reconfigure(encoding="utf-8", errors="replace")
-    lines = iter(args.text or (line.rstrip("\n") for line in sys.stdin))
-    while texts := list(itertools.islice(lines, args.batch_size)):
-        scores = classify(model, Reviews(texts, None, tokenizer, args.max_seq_length), args).softmax(-1)
-        for text, row in zip(texts, scores.tolist()):
-            answer = {"text": text, "label": LABELS[row.index(max(row))], "score": max(row)}
-            print(json.dumps(answer, ensure_ascii=False))
+    """One JSON object a line for every --text, or line of stdin: text, label, score (its probability)."""
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
+    texts = args.text or sys.stdin.buffer.read().decode("utf-8", "replace").splitlines()
+    logits = classify(model, Reviews(texts, None, tokenizer, args.max_seq_length), args)
+    for text, row in zip(texts, logits.softmax(-1).tolist()):
+        answer = {"text": text, "label": LABELS[row.index(max(row))], "score": max(row)}
+        print(json.dumps(answer, ensure_ascii=False))
 
 
 # ---- 11. Command line --------------------------------------------------------------------------------------
-
 TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
-DEFAULTS = {  # epochs and the least steps make the length of a run for which none was given
-    "pretrain": dict(learning_rate=5e-4, eval_steps=500, layer_decay=1.0, dropout=0.0, epochs=1, least_steps=100),
-    "finetune": dict(learning_rate=3e-4, layer_decay=0.8, epochs=3, least_steps=200),
+DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a run for which none is given
+    "pretrain": dict(learning_rate=5e-4, layer_decay=1.0, eval_steps=500, dropout=0.0, epochs=1, least=100),
+    "finetune": dict(learning_rate=3e-4, layer_decay=0.8, epochs=3, least=200),
 }
 STARTS = {"finetune": "runs/pretrain", "evaluate": "runs/finetune", "predict": "runs/finetune"}
-FILES = {  # option: where web-crawler/ leaves the real data, the bundled sample of it, the tasks in need of it
-    "corpus": ("kowiki/kowiki.txt", "sample/kowiki.txt", ("pretrain",)),
-    "train_file": ("nsmc/ratings_train.txt", "sample/ratings_train.txt", ("finetune",)),
-    "test_file": ("nsmc/ratings_test.txt", "sample/ratings_test.txt", ("finetune", "evaluate")),
-}
 RANGES = {"seed": (0, 2**32), "max_seq_length": (8, 2**16), "max_train_samples": (2, math.inf),
           "max_eval_samples": (2, math.inf), "mlm_probability": (0.01, 0.9), "warmup_ratio": (0, 0.99),
           "weight_decay": (0, 1), "layer_decay": (0.01, 1), "dropout": (0, 0.99)}  # others: above 0
 
 
 class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise UserError(message)  # one line, without the usage
+    def error(self, message):  # one line, without the usage
+        raise UserError(message)
 
 
 def parse_options():
@@ -1002,17 +914,17 @@ def parse_options():
     add("--task", choices=TASKS, required=True, help="What to do.")
     add("--seed", type=int, default=42, help="Decides initial weights, order, masks and dropout.")
     add("--device", help="cpu, cuda or mps; the best there is if not given.")
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where hardware has it.")
+    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where it is fast.")
     add("--num_threads", type=int, help="CPU threads; all cores if not given.")
     add("--compile", action="store_true", help="Runs the model through torch.compile.")
     add = parser.add_argument_group("model, one of").add_mutually_exclusive_group().add_argument
-    add("--model_name_or_path", help="Folder of a model to start from; default runs/pretrain or runs/finetune.")
+    add("--model_name_or_path", help="Model folder to start from; default runs/pretrain or runs/finetune.")
     add("--config_name", help="The config.json of a new model; default the one beside this file.")
     add("--size", choices=SIZES, help="Makes a new model of a published size.")
     add = parser.add_argument_group("data").add_argument
     add("--vocab_file", default=ROOT / "vocab/kowiki.model", help="The SentencePiece model.")
     add("--corpus", action="append", help="Text to pretrain on; may be repeated.")
-    add("--valid_file", help="Held-out text or reviews; a part of the training data if not given.")
+    add("--valid_file", help="Held-out text to pretrain by; a part of the corpus if not given.")
     add("--train_file", help="Reviews to fine-tune on, in NSMC's format.")
     add("--test_file", help="Reviews to test on.")
     add("--text", action="append", help="A text to predict; may be repeated. Else lines are read from stdin.")
@@ -1051,17 +963,11 @@ def parse_options():
 
 def fill_in(args):
     """Settles what depends on the task, on the files there are, and on the hardware. Raises UserError."""
-    defaults = {"output_dir": Path("runs") / args.task} | DEFAULTS.get(args.task, {})
-    for name, (real, sample, tasks) in FILES.items():
-        path = ROOT / "web-crawler" / real
-        if args.task in tasks and not getattr(args, name) and not path.exists():
-            note(f"no --{name} and no {path}: the bundled sample stands in (README.md tells how to get the data)")
-            path = ROOT / "web-crawler" / sample
-        defaults[name] = [path] if name == "corpus" else path
-    if not (args.size or args.config_name or (args.task == "finetune" and not os.path.exists(STARTS["finetune"]))):
-        defaults["model_name_or_path"] = STARTS.get(args.task)
-    for name, value in defaults.items():
-        setattr(args, name, value if getattr(args, name, None) is None else getattr(args, name))
+    start = {"output_dir": Path("runs") / args.task, "model_name_or_path": STARTS.get(args.task)}
+    if args.size or args.config_name or (args.task == "finetune" and not os.path.exists(STARTS["finetune"])):
+        del start["model_name_or_path"]  # a new model
+    defaults = DEFAULTS.get(args.task, {}) | start
+    vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         args.device = torch.device(args.device or best)
@@ -1069,11 +975,10 @@ def fill_in(args):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"--device {args.device}: not to be had ({str(error).splitlines()[0]})") from None
     if args.precision == "auto":
-        on_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        has_bf16 = {"cuda": torch.cuda.is_bf16_supported, "cpu": on_cpu}.get(args.device.type, lambda: False)
-        args.precision = "bf16" if has_bf16() else "fp32"
-    if args.num_threads:
-        torch.set_num_threads(args.num_threads)
+        on_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+        fast = {"cpu": on_cpu, "cuda": torch.cuda.is_bf16_supported}.get(args.device.type, bool)()
+        args.precision = "bf16" if fast else "fp32"
+    torch.set_num_threads(args.num_threads or torch.get_num_threads())
 
 
 def main():
