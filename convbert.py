@@ -11,7 +11,6 @@ every position, from the span of tokens around it. The ideas, in the order in wh
     mixed attention       y    = [ softmax(q kᵀ/√D) v ; o ] · W_o       both halves, side by side
     grouped linear        feed-forward weights are G diagonal blocks, 1/G of the parameters        (section 3)
     pretraining           masked language modelling or ELECTRA's replaced token detection          (section 4)
-
 A shape stands at the end of the line that makes it, in these letters:
     B batch     T length     V vocabulary    E embedding_size    H hidden_size    I intermediate_size
     K conv_kernel_size, p = (K−1)/2          γ head_ratio        G num_groups     M labelled positions
@@ -50,6 +49,7 @@ from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
@@ -112,7 +112,7 @@ class ConvBertConfig:
         self.num_heads = max(1, h // self.head_ratio) if halves == 2 else h  # N
         self.head_size = H // self.num_heads // halves  # D
         for wrong, why in (
-            (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"conv_type {self.conv_type}?"),
+            (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"no {self.conv_type!r}"),
             (self.hidden_act != "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}"),
             (K % 2 == 0, f"conv_kernel_size {K} must be odd"),
             (H % h, f"hidden_size {H} must divide by num_attention_heads {h}"),
@@ -135,19 +135,19 @@ class ConvBertConfig:
             if missing := [name for name in names[: names.index("hidden_act")] if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
             return cls(**{name: values[name] for name in names if name in values})
-        except (UserError, ValueError, AttributeError) as error:
+        except (UserError, OSError, ValueError, AttributeError) as error:
             raise UserError(f"{path}: {error}") from None
 
 
 # ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
 def convolve(values, kernels):
-    """out[b,t,n] = Σ_j kernels[b,t,n,j] · values[b,t+j−p,n], with zeros beyond the ends of the sequence.
+    """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
 
-    values [B, T, N, D], kernels [B or 1, T, N, K]: one a position and head, shared by the head's channels.
+    values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of the head.
     """
-    T, K = values.size(1), kernels.size(-1)
-    padded = F.pad(values, (0, 0, 0, 0, K // 2, K // 2))  # [B, T+K-1, N, D]
-    return sum(kernels[..., j : j + 1] * padded[:, j : j + T] for j in range(K))  # [B, T, N, D]
+    T, K = kernels.shape[-2:]
+    padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
+    return sum(kernels[..., j : j + 1] * padded[:, :, j : j + T] for j in range(K))  # [B, N, T, D]
 
 
 class SeparableConv1D(nn.Module):
@@ -165,14 +165,13 @@ class SeparableConv1D(nn.Module):
         return F.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
 
 
-def attend(query, key, value, mask, dropout):
-    """softmax(q kᵀ/√D) v. query, key, value [B, N, T, D]; mask [B, 1, 1, T], False at padding, or None."""
-    if query.device.type != "cpu":  # where the fused kernel is the slower one at these lengths
-        return F.scaled_dot_product_attention(query, key, value, mask, dropout)
-    scores = query @ key.mT * query.size(-1) ** -0.5  # [B, N, T, T]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return F.dropout(scores.softmax(-1), dropout) @ value
+class Dropout(nn.Dropout):
+    """Keeps one byte an element for the way back; on a CPU PyTorch's own keeps a whole number."""
+
+    def forward(self, x):
+        if not self.training or self.p == 0:
+            return x
+        return x * torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - self.p) / (1 - self.p)
 
 
 class ConvBertSelfAttention(nn.Module):
@@ -191,7 +190,7 @@ class ConvBertSelfAttention(nn.Module):
         H, A, K = config.hidden_size, self.N * self.D, config.conv_kernel_size
         self.mask_padding, self.width = config.conv_padding_mask, A if self.conv_type == "noconv" else 2 * A
         self.query, self.key, self.value = (nn.Linear(H, A) for _ in range(3))
-        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+        self.dropout = Dropout(config.attention_probs_dropout_prob)
         if self.conv_type != "noconv":
             self.conv_out_layer = nn.Linear(H, A if self.conv_type == "sdconv" else 2 * A)
         if self.conv_type in ("sdconv", "dynamic"):
@@ -206,21 +205,33 @@ class ConvBertSelfAttention(nn.Module):
         layers += [] if self.conv_type == "noconv" else [self.conv_out_layer]
         weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
         q, k, v, *u = F.linear(x, weight, bias).split([layer.out_features for layer in layers], -1)  # [B,T,A]
-        heads = (t.unflatten(-1, (self.N, self.D)).transpose(1, 2) for t in (q, k, v))  # [B, N, T, D]
-        p = self.dropout.p if self.training else 0.0
-        attended = attend(*heads, None if mask is None else mask[:, None, None], p).transpose(1, 2).flatten(2)
-        return torch.cat([attended, *(self.convolution(x, q, u, mask) for u in u)], dim=-1)  # [B, T, 2A]
+        q, k, v = (self.split_heads(part) for part in (q, k, v))  # [B, N, T, D]
+        keep = None if mask is None else mask[:, None, None]  # [B, 1, 1, T]
+        if x.is_cuda:
+            attended = F.scaled_dot_product_attention(q, k, v, keep, self.dropout.p * self.training)
+        else:  # on a CPU this is faster than the fused kernel
+            scores = q @ k.mT * self.D**-0.5  # [B, N, T, T]
+            scores = scores if keep is None else scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+            attended = self.dropout(scores.softmax(-1)) @ v  # [B, N, T, D]
+        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D], or none
+        return torch.cat([attended, *convolved], dim=1).transpose(1, 2).flatten(2)  # [B, T, 2A]
 
-    def convolution(self, x, q, u, mask):  # -> [B, T, A]
+    def split_heads(self, x):  # [B, T, A] -> [B, N, T, D]
+        return x.unflatten(-1, (self.N, self.D)).transpose(1, 2).contiguous()
+
+    def convolution(self, x, q, u, mask):  # -> [B, N, T, D]
         u = u if self.conv_type == "sdconv" else F.glu(u)  # [B, T, A]
         if mask is not None and self.mask_padding:  # u after its projection, whose bias must go too
             x, u = x * mask[..., None], u * mask[..., None]
         if self.conv_type == "light":
-            kernels = self.conv_kernel.expand(1, x.size(1), -1, -1)  # [1, T, N, K]
+            kernels = self.conv_kernel[None, None].expand(1, x.size(1), -1, -1)  # [1, T, N, K]
         else:
-            made_of = u if self.conv_type == "dynamic" else q * self.key_conv_attn_layer(x)  # [B, T, A]
-            kernels = self.conv_kernel_layer(made_of).unflatten(-1, (self.N, -1))  # [B, T, N, K]
-        return convolve(u.unflatten(-1, (self.N, self.D)), kernels.softmax(-1)).flatten(2)
+            source = u
+            if self.conv_type == "sdconv":
+                span = self.key_conv_attn_layer(x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
+                source = (q.transpose(1, 2) * span).flatten(2)  # [B, T, A]
+            kernels = self.conv_kernel_layer(source).unflatten(-1, (self.N, -1))  # [B, T, N, K]
+        return convolve(self.split_heads(u), kernels.softmax(-1).transpose(1, 2))
 
 
 # ---- 3. Model ----------------------------------------------------------------------------------------------
@@ -250,13 +261,14 @@ class ConvBertLayer(nn.Module):
         self.attention = nn.ModuleDict({"self": mixed, "output": output})  # ModuleDict: for HF's names
         self.intermediate = nn.ModuleDict({"dense": linear(H, I)})
         self.output = nn.ModuleDict({"dense": linear(I, H), "LayerNorm": norms[1]})
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x, mask=None):  # [B, T, H] -> [B, T, H]
         output = self.attention["output"]
         x = output["LayerNorm"](x + self.dropout(output["dense"](self.attention["self"](x, mask))))
-        hidden = F.gelu(self.intermediate["dense"](x))  # [B, T, I]
-        return self.output["LayerNorm"](x + self.dropout(self.output["dense"](hidden)))
+        y = self.intermediate["dense"](x)  # [B, T, I]; checkpoint: GELU is cheaper done twice than kept
+        y = checkpoint(lambda y: self.output["dense"](F.gelu(y)), y, use_reentrant=False)  # [B, T, H]
+        return self.output["LayerNorm"](x + self.dropout(y))
 
 
 class ConvBertEmbeddings(nn.Module):
@@ -269,7 +281,7 @@ class ConvBertEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, E)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, E)
         self.LayerNorm = nn.LayerNorm(E, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids, token_type_ids=None):  # [B, T] -> [B, T, E]
         x = self.word_embeddings(input_ids) + self.position_embeddings.weight[: input_ids.size(1)]
@@ -298,15 +310,12 @@ class ConvBertPreTrainedModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder, new_head=True):
-        """The model of a local folder, prefixed or not; notes on stderr which parameters are new or not used.
-
-        Raises UserError for files that are missing, damaged or unfit, and for a new head unless new_head.
-        """
+        """The model of a local folder, prefixed or not; stderr gets what is new or not used. UserError if unfit."""
         model = cls(ConvBertConfig.from_pretrained(folder))
         prefix, backbone = "convbert." if hasattr(model, "convbert") else "", ("embeddings", "encoder")
         path, read = Path(folder, "model.safetensors"), load_file
-        if not path.exists():
-            path, read = Path(folder, "pytorch_model.bin"), functools.partial(torch.load, weights_only=True)
+        if not path.exists():  # weights_only: no pickled code is run
+            path, read = Path(folder, "pytorch_model.bin"), lambda f: torch.load(f, "cpu", weights_only=True)
         try:
             weights = {name.removeprefix("convbert."): tensor for name, tensor in read(path).items()}
             weights.pop("embeddings.position_ids", None)  # a constant
@@ -314,7 +323,9 @@ class ConvBertPreTrainedModel(nn.Module):
             missing, unused = model.load_state_dict(weights, strict=False)
         except Exception as error:  # reading a damaged file can raise almost anything
             raise UserError(f"{path}: damaged or unfit ({' '.join(str(error).split())})") from None
-        new = [name for name in missing if name != "generator_lm_head.weight"]  # that is the word embeddings
+        own = model.state_dict()
+        found = {own[name].data_ptr() for name in weights if name in own}
+        new = [name for name in missing if own[name].data_ptr() not in found]  # others are tied to one found
         if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
         if new or unused:
@@ -360,10 +371,9 @@ ModelOutput = namedtuple("ModelOutput", "loss logits")  # loss is None without l
 
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
-    """Predicts the words behind the masks (Devlin et al. 2019).
+    """Predicts words behind the masks (Devlin et al. 2019). model(..., labels=None [B, T]) -> loss, logits.
 
-    model(input_ids, attention_mask=None, token_type_ids=None, labels=None [B, T]) -> loss, logits [B, T, V];
-    with labels [M, V], at the labelled positions alone: the other 85 % have nothing to answer.
+    Without labels the logits are [B, T, V]; with them [M, V], only at the positions whose label is not -100.
     """
 
     def __init__(self, config, embeddings=None):
@@ -382,10 +392,7 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
             hidden, labels = hidden[labels != IGNORE], labels[labels != IGNORE]  # [M, H], [M]
         hidden = F.gelu(self.generator_predictions["dense"](hidden))  # [B, T, E] or [M, E]
         logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
-        if labels is None:
-            return ModelOutput(None, logits)
-        total = F.cross_entropy(logits.float(), labels, reduction="sum")
-        return ModelOutput(total / max(len(labels), 1), logits)
+        return ModelOutput(None if labels is None else F.cross_entropy(logits.float(), labels), logits)
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
@@ -427,17 +434,14 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
 
 
 class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
-    """Reads the class of a text off the vector of its first token, [CLS].
-
-    model(input_ids, attention_mask=None, token_type_ids=None, labels=None [B]) -> loss, logits [B, 2]
-    """
+    """The class of a text, off the vector of [CLS]: model(..., labels=None [B]) -> loss, logits [B, 2]."""
 
     def __init__(self, config):
         super().__init__(config)
         H = config.hidden_size
         self.convbert = ConvBertModel(config)
         self.classifier = nn.ModuleDict({"dense": nn.Linear(H, H), "out_proj": nn.Linear(H, len(LABELS))})
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.classifier.apply(functools.partial(init_weights, std=config.initializer_range))
 
     def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
@@ -469,10 +473,9 @@ class Tokenizer:
 
 
 def token_file(text, tokenizer):
-    """The tokens of a text (a paragraph a line, a blank line between documents) as a uint16 memmap.
+    """uint16 memmap of a text's tokens; a line is a paragraph, a blank one the end of a document, [SEP].
 
-    A blank line is [SEP]. Made once, as FILE.tokens with a JSON sidecar, and again when text or tokenizer
-    change. Raises UserError for a missing, empty or non-UTF-8 text.
+    Made once, as FILE.tokens with a JSON sidecar, and again when the text or the tokenizer has changed.
     """
     if not os.path.isfile(text) or not os.path.getsize(text):
         raise UserError(f"{text}: no such corpus, or an empty one")
@@ -651,12 +654,8 @@ def training_step(model, optimizer, batches, args, step):
 @contextlib.contextmanager
 def replacing(path):
     """Yields a temporary name beside path; what is written there takes the place of path at the end."""
-    temporary = Path(f"{path}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    yield (temporary := Path(f"{path}.tmp"))
+    os.replace(temporary, path)
 
 
 def write_json(path, value):
@@ -886,8 +885,8 @@ def predict(args):
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     texts = args.text or sys.stdin.buffer.read().decode("utf-8", "replace").splitlines()
     logits = classify(model, Reviews(texts, None, tokenizer, args.max_seq_length), args)
-    for text, row in zip(texts, logits.softmax(-1).tolist()):
-        answer = {"text": text, "label": LABELS[row.index(max(row))], "score": max(row)}
+    for text, p in zip(texts, logits.softmax(-1).tolist()):
+        answer = {"text": text, "label": LABELS[p.index(max(p))], "score": max(p)}
         print(json.dumps(answer, ensure_ascii=False))
 
 
@@ -903,13 +902,12 @@ RANGES = {"seed": (0, 2**32), "max_seq_length": (8, 2**16), "max_train_samples":
           "weight_decay": (0, 1), "layer_decay": (0.01, 1), "dropout": (0, 0.99)}  # others: above 0
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):  # one line, without the usage
+def parse_options():
+    def fail(message):  # in one line, without the usage
         raise UserError(message)
 
-
-def parse_options():
-    parser = Parser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.error = fail
     add = parser.add_argument
     add("--task", choices=TASKS, required=True, help="What to do.")
     add("--seed", type=int, default=42, help="Decides initial weights, order, masks and dropout.")
@@ -963,10 +961,10 @@ def parse_options():
 
 def fill_in(args):
     """Settles what depends on the task, on the files there are, and on the hardware. Raises UserError."""
-    start = {"output_dir": Path("runs") / args.task, "model_name_or_path": STARTS.get(args.task)}
+    defaults = {"output_dir": Path("runs") / args.task, "model_name_or_path": STARTS.get(args.task)}
     if args.size or args.config_name or (args.task == "finetune" and not os.path.exists(STARTS["finetune"])):
-        del start["model_name_or_path"]  # a new model
-    defaults = DEFAULTS.get(args.task, {}) | start
+        del defaults["model_name_or_path"]  # a new model
+    defaults |= DEFAULTS.get(args.task, {})
     vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

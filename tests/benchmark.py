@@ -1,0 +1,90 @@
+"""Training speed and peak memory beside Hugging Face's ConvBertForMaskedLM: python tests/benchmark.py
+
+Both train the same small model on the same random batch (B 32, T 128, 15 % labelled, AdamW, dropout as given) under
+bf16 autocast (fp32 with --precision fp32). Each measurement is a process of its own, the two take turns, and the
+table holds medians with their range. Needs transformers; not collected by pytest.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import convbert
+
+
+def peak_memory():
+    """Peak resident memory of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def make_model(who, dropout):
+    torch.manual_seed(0)
+    config = convbert.ConvBertConfig(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    if who == "ours":
+        return convbert.ConvBertForMaskedLM(config)
+    import transformers
+
+    known = {name: value for name, value in vars(config).items() if hasattr(transformers.ConvBertConfig(), name)}
+    return transformers.ConvBertForMaskedLM(transformers.ConvBertConfig(**known))
+
+
+def measure(who, options):
+    """Tokens/s (median step) and peak memory above that of a process which has only made its imports, in MB."""
+    if who == "hf":
+        import transformers  # noqa: F401  so that both baselines hold their own library
+    baseline = peak_memory()
+    model = make_model(who, options.dropout)
+    args = SimpleNamespace(device=torch.device("cpu"), precision=options.precision, weight_decay=0.01,
+                           layer_decay=1.0, seed=0)
+    optimizer = convbert.make_optimizer(model, args)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-4
+    ids = torch.randint(7, 8007, (options.batch_size, options.seq_length))
+    labels = torch.where(torch.rand(ids.shape) < 0.15, ids, -100)
+    seconds = []
+    for step in range(options.steps + 1):
+        begin = time.perf_counter()
+        convbert.training_step(model, optimizer, [{"input_ids": ids, "labels": labels}], args, step)
+        seconds.append(time.perf_counter() - begin)
+    return {"speed": ids.numel() / statistics.median(seconds[1:]), "memory": peak_memory() - baseline}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="Measurements of each.")
+    parser.add_argument("--steps", type=int, default=4, help="Timed steps in a measurement, after one to warm up.")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--seq_length", type=int, default=128)
+    parser.add_argument("--who", choices=("ours", "hf"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.who:
+        print(json.dumps(measure(options.who, options)))
+        return
+    runs = {"ours": [], "hf": []}
+    for _ in range(options.rounds):
+        for who, results in runs.items():
+            command = [sys.executable, __file__, *sys.argv[1:], "--who", who]
+            results.append(json.loads(subprocess.check_output(command, text=True).splitlines()[-1]))
+    print("| | tokens/s | range | peak memory, MB |\n|---|--:|--:|--:|")
+    median = {}
+    for who, results in runs.items():
+        speeds, memory = sorted(r["speed"] for r in results), statistics.median(r["memory"] for r in results)
+        median[who] = statistics.median(speeds), memory
+        print(f"| {who} | {median[who][0]:,.0f} | {speeds[0]:,.0f}-{speeds[-1]:,.0f} | {memory:,.0f} |")
+    print(f"| ours / hf | {median['ours'][0] / median['hf'][0]:.2f} | | {median['ours'][1] / median['hf'][1]:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
