@@ -21,9 +21,8 @@ back that a sentence changes with the padding beside it); words are masked whole
 modelling; no dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator;
 Adam corrects its bias. Classes, parameters, files and options have Hugging Face's names.
 
-    python convbert.py --task pretrain                                # on kowiki, or on the bundled sample
-    python convbert.py --task finetune                                # NSMC sentiment, from runs/pretrain
-    python convbert.py --task predict --text "배우들 연기가 정말 좋았어요"
+    python convbert.py --task pretrain  # on kowiki, or on the bundled sample
+    python convbert.py --task finetune  # on NSMC, from runs/pretrain; then --task evaluate and predict
 """
 
 import argparse
@@ -59,11 +58,6 @@ LABELS = ("negative", "positive")
 
 class UserError(Exception):
     """Something the user can put right; the command line prints it as one line and ends with status 2."""
-
-
-def note(text):
-    """A remark on stderr; stdout is kept for results."""
-    print(text, file=sys.stderr, flush=True)
 
 
 # ---- 1. Configuration --------------------------------------------------------------------------------------
@@ -310,7 +304,7 @@ class ConvBertPreTrainedModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder, new_head=True):
-        """The model of a local folder, prefixed or not; stderr gets what is new or not used. UserError if unfit."""
+        """The model of a local folder, prefixed or not; stderr gets what is new or unused; else UserError."""
         model = cls(ConvBertConfig.from_pretrained(folder))
         prefix, backbone = "convbert." if hasattr(model, "convbert") else "", ("embeddings", "encoder")
         path, read = Path(folder, "model.safetensors"), load_file
@@ -329,7 +323,8 @@ class ConvBertPreTrainedModel(nn.Module):
         if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
         if new or unused:
-            note(f"{path}: new are {', '.join(new) or 'none'}; not used are {', '.join(unused) or 'none'}")
+            report = f"{path}: new are {', '.join(new) or 'none'}; not used are {', '.join(unused) or 'none'}"
+            print(report, file=sys.stderr)
         return model
 
     def save_pretrained(self, folder):
@@ -392,7 +387,10 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
             hidden, labels = hidden[labels != IGNORE], labels[labels != IGNORE]  # [M, H], [M]
         hidden = F.gelu(self.generator_predictions["dense"](hidden))  # [B, T, E] or [M, E]
         logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
-        return ModelOutput(None if labels is None else F.cross_entropy(logits.float(), labels), logits)
+        if labels is None:
+            return ModelOutput(None, logits)
+        loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return ModelOutput(loss / max(1, len(labels)), logits)
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
@@ -462,8 +460,8 @@ class Tokenizer:
             raise UserError(f"{path}: not a SentencePiece model ({str(error).splitlines()[0]})") from None
         pieces = self.processor.id_to_piece(list(range(len(self.processor))))
         needed = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
-        if missing := [piece for piece in needed if piece not in pieces]:
-            raise UserError(f"{path}: lacks the special pieces {', '.join(missing)}")
+        if any(piece not in pieces for piece in needed) or len(pieces) > 2**16:
+            raise UserError(f"{path}: needs the pieces {', '.join(needed)}, and at most 65,536 in all")
         self.path, self.size = path, len(pieces)
         self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
         special = (self.processor.is_control, self.processor.is_unknown, lambda i: pieces[i] in needed)
@@ -506,7 +504,7 @@ def data_file(given, name):
     path = Path(given or ROOT / "web-crawler" / name)
     if given or path.exists():
         return path
-    note(f"no {path}: the bundled sample stands in for it; README.md tells how to get it")
+    print(f"no {path}: the bundled sample stands in for it; see README.md", file=sys.stderr)
     return ROOT / "web-crawler/sample" / path.name
 
 
@@ -528,7 +526,7 @@ def read_reviews(path, limit=None):
     import pandas  # here, because --help and pretraining need not wait for it
     try:
         table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
-                                skip_blank_lines=False, encoding="utf-8-sig")
+                                skip_blank_lines=False, index_col=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' own, or UnicodeDecodeError
         raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
     if missing := {"document", "label"} - set(table.columns):
@@ -701,12 +699,12 @@ def open_run(args, model, optimizer):
         if other := [name for name in options if state["options"].get(name) != options[name]]:
             raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
         if finished.exists():
-            note(f"{folder}: finished at step {state['step']}; --overwrite_output_dir runs it again")
+            print(f"{folder}: finished; --overwrite_output_dir runs it again", file=sys.stderr)
             raise SystemExit(0)
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
         os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
-        note(f"going on from {found[-1]}")
+        print(f"going on from {found[-1]}", file=sys.stderr)
         return state
     elif files := {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}:
         raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
@@ -717,6 +715,8 @@ def open_run(args, model, optimizer):
 # ---- 9. The loop of both trainings -------------------------------------------------------------------------
 def keep_score(scores, model, state, log):
     """Notes an evaluation; state["best"] is that of the highest eval_accuracy, if any, with the weights."""
+    if not math.isfinite(scores["eval_loss"]):
+        raise UserError(f"step {state['step']}: eval_loss {scores['eval_loss']}; the last checkpoint is kept")
     state["evals"].append({"step": state["step"]} | scores)
     print(json.dumps(state["evals"][-1]), file=log, flush=True)
     if scores.get("eval_accuracy", -1) > state["best"].get("eval_accuracy", -1):
@@ -770,7 +770,7 @@ def train(args, model, epoch_of, batch_of, evaluate):
             if over == 1 or stop or step % args.save_steps == 0:
                 save_checkpoint(args, model, optimizer, state)
             if stop and over < 1:
-                note(f"{stop[0].name}: saved at step {step}; the same command goes on from there")
+                print(f"{stop[0].name}: saved at step {step}; the same command goes on", file=sys.stderr)
                 raise SystemExit(128 + stop[0])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return state
@@ -781,7 +781,7 @@ def make_model(cls, args):
     """(model, tokenizer) by --model_name_or_path, --size or --config_name. UserError if they do not fit."""
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer(args.vocab_file)
-    if args.model_name_or_path:
+    if args.model_name_or_path is not None:
         model = cls.from_pretrained(args.model_name_or_path, new_head=args.task in ("pretrain", "finetune"))
     elif args.size:
         model = cls(ConvBertConfig(vocab_size=tokenizer.size, pad_token_id=tokenizer.pad, **SIZES[args.size]))
@@ -883,11 +883,13 @@ def evaluate(args):
 def predict(args):
     """One JSON object a line for every --text, or line of stdin: text, label, score (its probability)."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    texts = args.text or sys.stdin.buffer.read().decode("utf-8", "replace").splitlines()
-    logits = classify(model, Reviews(texts, None, tokenizer, args.max_seq_length), args)
-    for text, p in zip(texts, logits.softmax(-1).tolist()):
-        answer = {"text": text, "label": LABELS[p.index(max(p))], "score": max(p)}
-        print(json.dumps(answer, ensure_ascii=False))
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    texts = [text.rstrip("\n").encode(errors="replace").decode() for text in args.text or sys.stdin]
+    for part in (texts[i : i + 1024] for i in range(0, len(texts), 1024)):
+        scores = classify(model, Reviews(part, None, tokenizer, args.max_seq_length), args).softmax(-1)
+        for text, p in zip(part, scores.tolist()):
+            answer = {"text": text, "label": LABELS[p.index(max(p))], "score": max(p)}
+            print(json.dumps(answer, ensure_ascii=False))
 
 
 # ---- 11. Command line --------------------------------------------------------------------------------------
@@ -897,8 +899,8 @@ DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a 
     "finetune": dict(learning_rate=3e-4, layer_decay=0.8, epochs=3, least=200),
 }
 STARTS = {"finetune": "runs/pretrain", "evaluate": "runs/finetune", "predict": "runs/finetune"}
-RANGES = {"seed": (0, 2**32), "max_seq_length": (8, 2**16), "max_train_samples": (2, math.inf),
-          "max_eval_samples": (2, math.inf), "mlm_probability": (0.01, 0.9), "warmup_ratio": (0, 0.99),
+RANGES = {"seed": (0, 2**32), "max_seq_length": (8, 2**16), "max_train_samples": (2, 2**31),
+          "max_eval_samples": (2, 2**31), "mlm_probability": (0.01, 0.9), "warmup_ratio": (0, 0.99),
           "weight_decay": (0, 1), "layer_decay": (0.01, 1), "dropout": (0, 0.99)}  # others: above 0
 
 
@@ -953,7 +955,7 @@ def parse_options():
     add("--save_total_limit", type=int, default=2, help="Checkpoints to keep.")
     args = parser.parse_args()
     for name, value in vars(args).items():
-        low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, math.inf))
+        low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, 2**31))
         if type(value) in (int, float) and not low <= value <= high:
             raise UserError(f"--{name} {value}: not between {low} and {high}")
     return args
@@ -962,15 +964,15 @@ def parse_options():
 def fill_in(args):
     """Settles what depends on the task, on the files there are, and on the hardware. Raises UserError."""
     defaults = {"output_dir": Path("runs") / args.task, "model_name_or_path": STARTS.get(args.task)}
-    if args.size or args.config_name or (args.task == "finetune" and not os.path.exists(STARTS["finetune"])):
+    if args.task == "finetune" and (args.size or args.config_name or not os.path.exists("runs/pretrain")):
         del defaults["model_name_or_path"]  # a new model
     defaults |= DEFAULTS.get(args.task, {})
     vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         args.device = torch.device(args.device or best)
-        torch.zeros(1, device=args.device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=args.device).item()
+    except Exception as error:  # each kind of device has its own
         raise UserError(f"--device {args.device}: not to be had ({str(error).splitlines()[0]})") from None
     if args.precision == "auto":
         on_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
@@ -988,7 +990,7 @@ def main():
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does
     except (UserError, OSError) as error:
-        note(f"convbert.py: error: {error}")
+        print(f"convbert.py: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -313,15 +313,23 @@ def test_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(data,
 
 
 def test_rate_beyond_reason_stops_the_run_with_its_step(data, tmp_path):
-    result = run(*pretraining(data, tmp_path / "out", "--max_steps", 5, "--learning_rate", "1e30"))
+    result = run(*pretraining(data, tmp_path / "out", "--max_steps", 5, "--learning_rate", "1e9"))
     check_error(result, "step 2")
     assert not (tmp_path / "out/train_results.json").exists()
 
 
 def test_run_broken_by_its_last_step_is_no_success(data, tmp_path):
-    result = run(*pretraining(data, tmp_path / "out", "--max_steps", 1, "--learning_rate", "1e30"))
+    result = run(*pretraining(data, tmp_path / "out", "--max_steps", 1, "--learning_rate", "1e9"))
     check_error(result, "step 1")
     assert not (tmp_path / "out/train_results.json").exists()
+
+
+def test_batch_with_nothing_to_predict_does_not_stop_the_run(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n" * 400 + "광합성은 식물이 양분을 만드는 과정이다.\n" * 20, encoding="utf-8")
+    result = run("--task", "pretrain", "--size", "tiny", *CHEAP, "--corpus", text, "--batch_size", 1,
+                 "--max_steps", 5, "--output_dir", tmp_path / "out")
+    assert result.code == 0, result.err
 
 
 # ---- help and import

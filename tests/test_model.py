@@ -551,7 +551,8 @@ def mixed_attention(**changes):
 def test_convolve_is_its_equation(T, K, kernel_rows):
     values = torch.randn(2, T, 3, 4, dtype=torch.double, requires_grad=True)
     kernels = torch.randn(kernel_rows, T, 3, K, dtype=torch.double, requires_grad=True)
-    ours, expected = convbert.convolve(values, kernels), looped_convolution(values, kernels)
+    ours = convbert.convolve(values.transpose(1, 2), kernels.transpose(1, 2)).transpose(1, 2)  # heads first
+    expected = looped_convolution(values, kernels)
     same(ours, expected, 1e-10)
     weights = torch.randn_like(ours)
     got = torch.autograd.grad((ours * weights).sum(), (values, kernels))
@@ -562,9 +563,9 @@ def test_convolve_is_its_equation(T, K, kernel_rows):
 
 def test_convolve_of_one_tap_moves_the_sequence():
     """Tap 0 of three reads the token before, the last one the token after; the ends read zeros."""
-    values = torch.arange(1.0, 6.0).view(1, 5, 1, 1)
+    values = torch.arange(1.0, 6.0).view(1, 1, 5, 1)
     for tap, expected in ((0, [0, 1, 2, 3, 4]), (1, [1, 2, 3, 4, 5]), (2, [2, 3, 4, 5, 0])):
-        kernels = F.one_hot(torch.full((1, 5, 1), tap), 3).float()
+        kernels = F.one_hot(torch.full((1, 1, 5), tap), 3).float()
         assert convbert.convolve(values, kernels).flatten().tolist() == expected
 
 
