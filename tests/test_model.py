@@ -628,6 +628,16 @@ def test_dropout_is_live_in_training_alone():
     assert torch.equal(model.eval()(ids), model(ids))
 
 
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_its_share_and_makes_up_for_it(p):
+    layer = convbert.ConvBertLayer(tiny(hidden_dropout_prob=p)).train()
+    x = torch.ones(200, 200, requires_grad=True)
+    y = layer.dropout(x)
+    assert abs((y == 0).float().mean() - p) < 0.01
+    same(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - p)))
+    same(torch.autograd.grad(y.sum(), x)[0], y)
+
+
 @conv_types
 def test_dropout_of_attention_spares_the_convolution(conv_type):
     module = mixed_attention(conv_type=conv_type, attention_probs_dropout_prob=0.5).train()
