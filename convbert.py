@@ -98,7 +98,7 @@ class ConvBertConfig:
     def __post_init__(self):
         for name, default in vars(type(self)).items():
             value, kind = getattr(self, name), type(default)
-            low, high = (int(name != "pad_token_id"), math.inf) if kind is int else (0, 1)
+            low, high = (int(name != "pad_token_id"), math.inf) if kind is int else (0, 0.99)
             if kind in (int, float) and not (type(value) in (int, kind) and low <= value <= high):
                 raise UserError(f"config: {name} must be {kind.__name__} from {low} to {high}, not {value!r}")
         H, h, G, K = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_kernel_size
@@ -396,9 +396,8 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: loss = MLM + 50 · RTD.
 
-    A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, the
-    discriminator, tells which tokens were replaced. They share their embeddings; only the latter is saved.
-    model(input_ids, ..., labels) -> loss, logits [B, T], above 0 where a token is taken for a replaced one.
+    A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, which alone
+    is saved, tells which tokens were replaced: logits [B, T] above 0. The two share their embeddings.
     """
 
     def __init__(self, config):
@@ -663,7 +662,6 @@ def write_json(path, value):
 
 
 def checkpoints(folder):
-    """The checkpoint folders, oldest first."""
     return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
 
 
@@ -735,6 +733,7 @@ def train(args, model, epoch_of, batch_of, evaluate):
     epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least)
     args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
     args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
+    args.learning_rate = args.learning_rate or args.rate / model.config.hidden_size
     optimizer, stop = make_optimizer(model, args), []
     state = open_run(args, model, optimizer)
     for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of its step
@@ -885,29 +884,26 @@ def predict(args):
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     texts = [text.rstrip("\n").encode(errors="replace").decode() for text in args.text or sys.stdin]
-    for part in (texts[i : i + 1024] for i in range(0, len(texts), 1024)):
-        scores = classify(model, Reviews(part, None, tokenizer, args.max_seq_length), args).softmax(-1)
-        for text, p in zip(part, scores.tolist()):
-            answer = {"text": text, "label": LABELS[p.index(max(p))], "score": max(p)}
-            print(json.dumps(answer, ensure_ascii=False))
+    reviews = Reviews(texts, None, tokenizer, args.max_seq_length)
+    for text, p in zip(texts, classify(model, reviews, args).softmax(-1).tolist() if texts else []):
+        answer = {"text": text, "label": LABELS[p.index(max(p))], "score": max(p)}
+        print(json.dumps(answer, ensure_ascii=False))
 
 
 # ---- 11. Command line --------------------------------------------------------------------------------------
 TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
 DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a run for which none is given
-    "pretrain": dict(learning_rate=5e-4, layer_decay=1.0, eval_steps=500, dropout=0.0, epochs=1, least=100),
-    "finetune": dict(learning_rate=3e-4, layer_decay=0.8, epochs=3, least=200),
+    "pretrain": dict(rate=0.128, layer_decay=1.0, eval_steps=500, dropout=0.0, epochs=1, least=100),
+    "finetune": dict(rate=0.0768, layer_decay=0.8, epochs=3, least=600),
 }
 STARTS = {"finetune": "runs/pretrain", "evaluate": "runs/finetune", "predict": "runs/finetune"}
-RANGES = {"seed": (0, 2**32), "max_seq_length": (8, 2**16), "max_train_samples": (2, 2**31),
-          "max_eval_samples": (2, 2**31), "mlm_probability": (0.01, 0.9), "warmup_ratio": (0, 0.99),
-          "weight_decay": (0, 1), "layer_decay": (0.01, 1), "dropout": (0, 0.99)}  # others: above 0
+RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9), "dropout": (0, 0.99),
+          "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
 
 
 def parse_options():
     def fail(message):  # in one line, without the usage
         raise UserError(message)
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.error = fail
     add = parser.add_argument
@@ -936,7 +932,7 @@ def parse_options():
     add("--mlm_probability", type=float, default=0.15, help="Share of tokens to be predicted.")
     add("--batch_size", type=int, default=32, help="Rows or reviews in a batch.")
     add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
-    add("--learning_rate", type=float, help="Peak learning rate; 5e-4 to pretrain, 3e-4 to fine-tune.")
+    add("--learning_rate", type=float, help="Peak; by default 0.128/H to pretrain, 0.0768/H to fine-tune.")
     add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
     add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
     add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.8 to fine-tune.")
@@ -966,6 +962,10 @@ def fill_in(args):
     defaults = {"output_dir": Path("runs") / args.task, "model_name_or_path": STARTS.get(args.task)}
     if args.task == "finetune" and (args.size or args.config_name or not os.path.exists("runs/pretrain")):
         del defaults["model_name_or_path"]  # a new model
+    new = not (args.config_name or args.model_name_or_path or defaults.get("model_name_or_path"))
+    real = "kowiki/kowiki.txt" if args.task == "pretrain" else "nsmc/ratings_train.txt"
+    if new and not (args.corpus or args.train_file or Path(ROOT, "web-crawler", real).exists()):
+        defaults["size"] = "tiny"  # all that the bundled sample can teach
     defaults |= DEFAULTS.get(args.task, {})
     vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -297,7 +297,7 @@ def test_a_bin_saved_on_a_gpu_is_read_without_one(tmp_path):
 
 
 def bin_of_pickled_object(path):
-    torch.save({"embeddings.LayerNorm.weight": argparse.Namespace()}, path)
+    torch.save(make(ConvBertModel).state_dict() | {"more": argparse.Namespace()}, path)
 
 
 def bin_of_plain_pickle(path):
@@ -326,6 +326,17 @@ def test_a_bin_without_a_state_dict_is_refused(tmp_path, write):
     (saved(make(ConvBertModel), tmp_path) / "model.safetensors").unlink()
     write(tmp_path / "pytorch_model.bin")
     assert "pytorch_model.bin" in refusal(ConvBertModel.from_pretrained, tmp_path)
+
+
+def test_code_in_a_bin_is_never_run(tmp_path):
+    (saved(make(ConvBertModel), tmp_path) / "model.safetensors").unlink()
+    made = tmp_path / "made"
+    code = f"cbuiltins\nopen\n(V{made}\nVw\ntR."  # a pickle that calls open(made, "w")
+    (tmp_path / "pytorch_model.bin").write_text(code)
+    refusal(ConvBertModel.from_pretrained, tmp_path)
+    assert not made.exists()
+    pickle.loads(code.encode())  # and it would have
+    assert made.exists()
 
 
 @models
