@@ -568,6 +568,7 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(cut, unfinished, tmp
     assert "checkpoint-6" in finish(options, folder)
     assert results(folder) == reference(options)
     assert not (folder / "checkpoint.tmp").exists()
+    assert not list(folder.glob("checkpoint-*/left over.tmp"))
 
 
 def test_a_checkpoint_that_was_being_removed_is_passed_over(unfinished, tmp_path, reference):
