@@ -19,14 +19,12 @@ A shape stands at the end of the line that makes it, in these letters:
 Departures from the authors' code: padding is kept out of both convolutions (`conv_padding_mask: false` brings
 back that a sentence changes with the padding beside it); words are masked whole, 80/10/10 for masked language
 modelling; no dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator;
-Adam corrects its bias. Classes, parameters, files and options have Hugging Face's names.
-
-    python convbert.py --task pretrain  # on kowiki, or on the bundled sample
-    python convbert.py --task finetune  # on NSMC, from runs/pretrain; then --task evaluate and predict
+Adam corrects its bias; dropout is in steps of 1/256. Names are Hugging Face's: classes, parameters, options.
 """
 
 import argparse
 import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -98,8 +96,8 @@ class ConvBertConfig:
     def __post_init__(self):
         for name, default in vars(type(self)).items():
             value, kind = getattr(self, name), type(default)
-            low, high = (int(name != "pad_token_id"), math.inf) if kind is int else (0, 0.99)
-            if kind in (int, float) and not (type(value) in (int, kind) and low <= value <= high):
+            low, high = {int: (int(name != "pad_token_id"), math.inf), bool: (0, 1)}.get(kind, (0, 0.99))
+            if kind in (int, float, bool) and not (type(value) in (kind, int) and low <= value <= high):
                 raise UserError(f"config: {name} must be {kind.__name__} from {low} to {high}, not {value!r}")
         H, h, G, K = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_kernel_size
         halves = 1 if self.conv_type == "noconv" else 2
@@ -109,8 +107,7 @@ class ConvBertConfig:
             (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"no {self.conv_type!r}"),
             (self.hidden_act != "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}"),
             (K % 2 == 0, f"conv_kernel_size {K} must be odd"),
-            (H % h, f"hidden_size {H} must divide by num_attention_heads {h}"),
-            (H % (self.num_heads * halves), f"hidden_size {H} must divide by 2 x {self.num_heads} heads"),
+            (H % h or H % (self.num_heads * halves), f"hidden_size {H} must divide by {h} heads, in halves"),
             (H % G or self.intermediate_size % G, f"hidden and intermediate size must divide by {G} groups"),
             (self.pad_token_id >= self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece"),
         ):
@@ -137,11 +134,16 @@ class ConvBertConfig:
 def convolve(values, kernels):
     """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
 
-    values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of the head.
-    """
+    values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of it."""
     T, K = kernels.shape[-2:]
-    padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
-    return sum(kernels[..., j : j + 1] * padded[:, :, j : j + T] for j in range(K))  # [B, N, T, D]
+    if T > 256:
+        padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
+        return sum(kernels[..., j : j + 1] * padded[:, :, j : j + T] for j in range(K))  # [B, N, T, D]
+    # A short sequence goes faster as one product with a band matrix, whose row t holds kernel t around the
+    # diagonal: rows written T+K apart and read T+K−1 apart move one step to the right each.
+    rows = F.pad(kernels, (0, T)).flatten(2)[..., : T * (T + K - 1)]  # [B, N, T·(T+K−1)]
+    band = rows.unflatten(2, (T, T + K - 1))[..., K // 2 : K // 2 + T]  # [B, N, T, T]
+    return band @ values  # [B, N, T, D]
 
 
 class SeparableConv1D(nn.Module):
@@ -160,12 +162,15 @@ class SeparableConv1D(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """Keeps one byte an element for the way back; on a CPU PyTorch's own keeps a whole number."""
+    """Draws one random byte an element where PyTorch's own draws a number: p is rounded to 1/256."""
 
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        return x * torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - self.p) / (1 - self.p)
+        lost = round(256 * self.p)
+        words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= lost
+        return x * keep / (1 - lost / 256)
 
 
 class ConvBertSelfAttention(nn.Module):
@@ -175,8 +180,7 @@ class ConvBertSelfAttention(nn.Module):
         light    nothing: one learned kernel a head (Wu et al. 2019, LightConv)
         dynamic  the token itself (Wu et al. 2019, DynamicConv)
         sdconv   the query times the key of the span around it (the paper)
-    Wu et al. gate the convolved values by a GLU. `noconv` is BERT: attention alone, at full width A = H.
-    """
+    Wu et al. gate the convolved values by a GLU. `noconv` is BERT: attention alone, at full width A = H."""
 
     def __init__(self, config):
         super().__init__()
@@ -317,9 +321,7 @@ class ConvBertPreTrainedModel(nn.Module):
             missing, unused = model.load_state_dict(weights, strict=False)
         except Exception as error:  # reading a damaged file can raise almost anything
             raise UserError(f"{path}: damaged or unfit ({' '.join(str(error).split())})") from None
-        own = model.state_dict()
-        found = {own[name].data_ptr() for name in weights if name in own}
-        new = [name for name in missing if own[name].data_ptr() not in found]  # others are tied to one found
+        new = [name for name in missing if "lm_head.w" not in name and "generator.convbert.emb" not in name]
         if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
         if new or unused:
@@ -337,10 +339,7 @@ class ConvBertPreTrainedModel(nn.Module):
 
 
 class ConvBertModel(ConvBertPreTrainedModel):
-    """The backbone: embeddings, projection to H, L layers. No pooler.
-
-    model(input_ids [B, T], attention_mask=None [B, T], token_type_ids=None [B, T]) -> hidden state [B, T, H]
-    """
+    """The backbone: model(input_ids [B, T], attention_mask=None, token_type_ids=None) -> [B, T, H]."""
 
     def __init__(self, config, embeddings=None):
         super().__init__(config)
@@ -366,10 +365,8 @@ ModelOutput = namedtuple("ModelOutput", "loss logits")  # loss is None without l
 
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
-    """Predicts words behind the masks (Devlin et al. 2019). model(..., labels=None [B, T]) -> loss, logits.
-
-    Without labels the logits are [B, T, V]; with them [M, V], only at the positions whose label is not -100.
-    """
+    """Words behind masks (Devlin et al. 2019): loss and logits [M, V], at labels [B, T] other than -100 only;
+    without labels logits [B, T, V]."""
 
     def __init__(self, config, embeddings=None):
         super().__init__(config)
@@ -397,8 +394,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: loss = MLM + 50 · RTD.
 
     A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, which alone
-    is saved, tells which tokens were replaced: logits [B, T] above 0. The two share their embeddings.
-    """
+    is saved, tells which tokens were replaced: logits [B, T] above 0. The two share their embeddings."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -411,7 +407,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         self.generator = ConvBertForMaskedLM(narrow, self.convbert.embeddings)
         self.discriminator_predictions.apply(functools.partial(init_weights, std=config.initializer_range))
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, *, labels):
         labelled = labels != IGNORE
         original = torch.where(labelled, labels, input_ids)
         guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
@@ -463,33 +459,31 @@ class Tokenizer:
             raise UserError(f"{path}: needs the pieces {', '.join(needed)}, and at most 65,536 in all")
         self.path, self.size = path, len(pieces)
         self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
-        special = (self.processor.is_control, self.processor.is_unknown, lambda i: pieces[i] in needed)
-        self.is_special = np.array([any(test(i) for test in special) for i in range(self.size)])
+        control, unknown = self.processor.is_control, self.processor.is_unknown
+        self.is_special = np.array([control(i) or unknown(i) or p in needed for i, p in enumerate(pieces)])
         self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # ▁ marks a space
         self.encode = functools.partial(self.processor.encode, return_type="numpy")  # list of arrays
 
 
 def token_file(text, tokenizer):
-    """uint16 memmap of a text's tokens; a line is a paragraph, a blank one the end of a document, [SEP].
-
-    Made once, as FILE.tokens with a JSON sidecar, and again when the text or the tokenizer has changed.
-    """
+    """uint16 memmap of a text's tokens; a blank line, the end of a document, becomes [SEP]. Made once, as
+    FILE.tokens with a JSON sidecar, and again when the text or the tokenizer has changed."""
     if not os.path.isfile(text) or not os.path.getsize(text):
         raise UserError(f"{text}: no such corpus, or an empty one")
     tokens, sidecar = Path(f"{text}.tokens"), Path(f"{text}.tokens.json")
     source = {f"{name}_sha256": hashlib.sha256(np.memmap(path, np.uint8, "r")).hexdigest()
               for name, path in (("text", text), ("tokenizer", tokenizer.path))}
-    known = json.loads(sidecar.read_text()) if sidecar.exists() and tokens.exists() else {}
-    if source.items() <= known.items() and tokens.stat().st_size == 2 * known["tokens"]:
-        return np.memmap(tokens, np.uint16, "r")
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # not there yet, or damaged: made anew
+        known = json.loads(sidecar.read_text())
+        if source.items() <= known.items() and tokens.stat().st_size == 2 * known["tokens"]:
+            return np.memmap(tokens, np.uint16, "r")
     lines, count, documents = 0, 0, 1
     with replacing(tokens) as temporary, open(text, "rb") as file, open(temporary, "wb") as out:
         while block := file.readlines(8 << 20):  # bytes
             try:
                 paragraphs = [line.decode().strip() for line in block]
             except UnicodeDecodeError as error:
-                lines += block.index(error.object) + 1
-                raise UserError(f"{text}, line {lines}: not UTF-8 text") from None
+                raise UserError(f"{text}, line {lines + block.index(error.object) + 1}: not UTF-8") from None
             ids = [ids if len(ids) else [tokenizer.sep] for ids in tokenizer.encode(paragraphs)]
             ids = np.concatenate(ids).astype(np.uint16)
             ids.tofile(out)
@@ -519,9 +513,8 @@ def corpus_rows(texts, tokenizer, length):
 def read_reviews(path, limit=None):
     """(texts, labels) of a tab-separated file with the columns document and label, NSMC's format.
 
-    A document with a double quote in it was quoted as CSV twice, so two layers come off; some are empty.
-    Raises UserError, with the line, for missing columns and labels other than 0 and 1.
-    """
+    A document with a double quote was quoted as CSV twice, so two layers come off; some are empty. UserError,
+    with the line, for missing columns and labels other than 0 and 1."""
     import pandas  # here, because --help and pretraining need not wait for it
     try:
         table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
@@ -544,13 +537,10 @@ def read_reviews(path, limit=None):
 def choose_whole_words(ids, tokenizer, share, rng):
     """Marks `share` of each row's ordinary tokens, word by word in random order: bool [B, T].
 
-    The count is exact: a word too long for what is left is passed over for the next that fits; only where
-    none does, in short rows of long words, one is marked in part.
-    """
+    The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
     B, T = ids.shape
     ordinary = ~tokenizer.is_special[ids]
-    after_special = np.pad(~ordinary, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
-    word = np.cumsum(tokenizer.starts_word[ids] | after_special, axis=1)  # [B, T] its number in the row
+    word = np.cumsum(tokenizer.starts_word[ids], axis=1)  # [B, T] its number in the row
     order = rng.random((B, T + 1)).argsort(axis=1)  # [B, words] the place of each word in a random order
     place = np.take_along_axis(order, word, axis=1)  # [B, T] the place of each token's word
     size = np.zeros((B, T + 1), int)  # of the word at each place
@@ -567,9 +557,7 @@ def choose_whole_words(ids, tokenizer, share, rng):
 
 def mask_rows(rows, tokenizer, share, rng, mask_share, random_share):
     """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T]; labels -100 where nothing is asked.
-
-    Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay.
-    """
+    Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay."""
     ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
     chosen = choose_whole_words(ids, tokenizer, share, rng)
     draw = rng.random(ids.shape)  # one draw splits the chosen three ways
@@ -677,11 +665,20 @@ def save_checkpoint(args, model, optimizer, state):
         shutil.rmtree(old)
 
 
-def open_run(args, model, optimizer):
-    """Readies the output folder; loads the last checkpoint in it; returns its state, or that of a new run.
+def last_state(found):
+    """What the newest readable checkpoint holds; a damaged one is named and passed over, else UserError."""
+    for folder in reversed(found):
+        try:
+            return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # reading a damaged file can raise almost anything
+            folder.rename(f"{folder}.damaged")
+            print(f"{folder}: damaged, set aside ({str(error).splitlines()[0]})", file=sys.stderr)
+    raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
-    Raises UserError where two runs would mix or files be overwritten, SystemExit if this one is finished.
-    """
+
+def open_run(args, model, optimizer):
+    """Readies the output folder; returns the state of the last checkpoint in it, or that of a new run.
+    UserError where two runs would mix or files be overwritten, SystemExit if this one is finished."""
     folder, here = args.output_dir, f"--output_dir {args.output_dir}"
     folder.mkdir(parents=True, exist_ok=True)
     metrics, finished, found = folder / "metrics.jsonl", folder / "train_results.json", checkpoints(folder)
@@ -693,7 +690,7 @@ def open_run(args, model, optimizer):
         for old in found:
             shutil.rmtree(old)
     elif found and args.resume:
-        state = torch.load(found[-1] / "training_state.pt", map_location="cpu", weights_only=True)
+        state = last_state(found)
         if other := [name for name in options if state["options"].get(name) != options[name]]:
             raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
         if finished.exists():
@@ -702,12 +699,13 @@ def open_run(args, model, optimizer):
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
         os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
-        print(f"going on from {found[-1]}", file=sys.stderr)
+        print(f"going on from {folder}/checkpoint-{state['step']}", file=sys.stderr)
         return state
     elif files := {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}:
         raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
     metrics.write_text("")
-    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}, "options": options}
+    since_log = {"losses": [], "tokens": 0, "logged": 0.0}
+    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}, "options": options} | since_log
 
 
 # ---- 9. The loop of both trainings -------------------------------------------------------------------------
@@ -726,51 +724,50 @@ def train(args, model, epoch_of, batch_of, evaluate):
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
 
     epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) the tensors of one; rng is
-    that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores.
-    """
+    that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores."""
     order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
     accumulate, per_epoch = args.gradient_accumulation_steps, len(order(0))
     epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least)
     args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
     args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
     args.learning_rate = args.learning_rate or args.rate / model.config.hidden_size
-    optimizer, stop = make_optimizer(model, args), []
+    optimizer, stop, pad = make_optimizer(model, args), [], model.config.pad_token_id
     state = open_run(args, model, optimizer)
     for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of its step
         signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
     fast = torch.compile(model) if args.compile else model
-    began, losses, tokens, logged = time.perf_counter() - state["seconds"], [], 0, state["seconds"]
+    began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
     bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
     with bar, open(args.output_dir / "metrics.jsonl", "a") as log:
         if not state["evals"]:
             keep_score(evaluate(model), model, state, log)
-        while schedule(args, state)[0] < 1:
-            rate = schedule(args, state)[1]
+        while over < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             numbers = range(state["step"] * accumulate, (state["step"] + 1) * accumulate)
             rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
             batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
-            tokens += sum((batch["input_ids"] != model.config.pad_token_id).sum().item() for batch in batches)
-            losses.append(training_step(fast, optimizer, batches, args, state["step"]))
+            state["tokens"] += sum(batch["input_ids"].ne(pad).sum().item() for batch in batches)
+            state["losses"].append(training_step(fast, optimizer, batches, args, state["step"]))
             state |= {"step": state["step"] + 1, "seconds": time.perf_counter() - began}
-            over, step = schedule(args, state)[0], state["step"]
+            used, (over, rate), step = rate, schedule(args, state), state["step"]
             bar.update(over - bar.n)
             if over == 1 or step % args.logging_steps == 0:
-                loss, speed = float(np.mean(losses)), tokens / (state["seconds"] - logged)
-                record = {"step": step, "loss": loss, "learning_rate": rate, "tokens_per_second": speed}
-                print(json.dumps(record | {"seconds": state["seconds"]}), file=log, flush=True)
-                bar.set_postfix_str(f"loss {loss:.4f} lr {rate:.1e} {speed:,.0f} tokens/s", refresh=False)
+                seconds, loss = state["seconds"], float(np.mean(state["losses"]))
+                speed = state["tokens"] / (seconds - state["logged"])
+                record = {"step": step, "loss": loss, "learning_rate": used, "tokens_per_second": speed}
+                print(json.dumps(record | {"seconds": seconds}), file=log, flush=True)
+                bar.set_postfix_str(f"loss {loss:.4f} lr {used:.1e} {speed:,.0f} tokens/s", refresh=False)
                 setproctitle(f"convbert {args.task} step {step} loss {loss:.4f}")
-                losses, tokens, logged = [], 0, state["seconds"]
+                state |= {"losses": [], "tokens": 0, "logged": seconds}
             if over == 1 or step % args.eval_steps == 0:
                 keep_score(evaluate(model), model, state, log)
             if over == 1 or stop or step % args.save_steps == 0:
                 save_checkpoint(args, model, optimizer, state)
-            if stop and over < 1:
-                print(f"{stop[0].name}: saved at step {step}; the same command goes on", file=sys.stderr)
-                raise SystemExit(128 + stop[0])
+                if stop and over < 1:
+                    print(f"{stop[0].name}: saved at step {step}; --resume goes on", file=sys.stderr)
+                    raise SystemExit(128 + stop[0])
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return state
 
@@ -786,11 +783,10 @@ def make_model(cls, args):
         model = cls(ConvBertConfig(vocab_size=tokenizer.size, pad_token_id=tokenizer.pad, **SIZES[args.size]))
     else:
         model = cls(ConvBertConfig.from_pretrained(args.config_name or ROOT / "config.json"))
-    size, positions = model.config.vocab_size, model.config.max_position_embeddings
-    if size != tokenizer.size:
+    if (size := model.config.vocab_size) != tokenizer.size:
         raise UserError(f"--vocab_file {args.vocab_file}: {tokenizer.size} pieces, but the model has {size}")
-    if args.max_seq_length > positions:
-        raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {positions} positions")
+    if args.max_seq_length > (most := model.config.max_position_embeddings):
+        raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {most} positions")
     for module in model.modules():
         if isinstance(module, nn.Dropout) and args.dropout is not None:
             module.p = args.dropout
@@ -810,7 +806,6 @@ def pretrain(args):
     valid = valid[: args.max_eval_samples]
     split = dict(mask_share=0.8, random_share=0.1) if mlm else dict(mask_share=0.85, random_share=0.0)
     mask = functools.partial(mask_rows, tokenizer=tokenizer, **split)
-
     @torch.no_grad()
     def evaluate(model):  # always with the same 15 % masked
         model.eval()
@@ -820,7 +815,6 @@ def pretrain(args):
             batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
             losses += [run_model(model, batch, args).loss.item()] * len(part)
         return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
-
     state = train(args, model, lambda rng: bucketed(np.zeros(len(rows)), B, rng),
                   lambda indices, rng: mask(rows[indices], share=args.mlm_probability, rng=rng), evaluate)
     finish(args, model, state, {"eval_loss_at_start": state["evals"][0]["eval_loss"]} | state["evals"][-1])
@@ -886,17 +880,16 @@ def predict(args):
     texts = [text.rstrip("\n").encode(errors="replace").decode() for text in args.text or sys.stdin]
     reviews = Reviews(texts, None, tokenizer, args.max_seq_length)
     for text, p in zip(texts, classify(model, reviews, args).softmax(-1).tolist() if texts else []):
-        answer = {"text": text, "label": LABELS[p.index(max(p))], "score": max(p)}
-        print(json.dumps(answer, ensure_ascii=False))
+        score = {"label": LABELS[p.index(max(p))], "score": max(p)}
+        print(json.dumps({"text": text} | score, ensure_ascii=False))
 
 
 # ---- 11. Command line --------------------------------------------------------------------------------------
 TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
 DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a run for which none is given
     "pretrain": dict(rate=0.128, layer_decay=1.0, eval_steps=500, dropout=0.0, epochs=1, least=100),
-    "finetune": dict(rate=0.0768, layer_decay=0.8, epochs=3, least=600),
-}
-STARTS = {"finetune": "runs/pretrain", "evaluate": "runs/finetune", "predict": "runs/finetune"}
+    "finetune": dict(rate=0.0768, layer_decay=0.8, epochs=3, least=600, model_name_or_path="runs/pretrain"),
+} | {task: dict(model_name_or_path="runs/finetune") for task in ("evaluate", "predict")}
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9), "dropout": (0, 0.99),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
 
@@ -905,8 +898,7 @@ def parse_options():
     def fail(message):  # in one line, without the usage
         raise UserError(message)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.error = fail
-    add = parser.add_argument
+    parser.error, add = fail, parser.add_argument
     add("--task", choices=TASKS, required=True, help="What to do.")
     add("--seed", type=int, default=42, help="Decides initial weights, order, masks and dropout.")
     add("--device", help="cpu, cuda or mps; the best there is if not given.")
@@ -958,16 +950,19 @@ def parse_options():
 
 
 def fill_in(args):
-    """Settles what depends on the task, on the files there are, and on the hardware. Raises UserError."""
-    defaults = {"output_dir": Path("runs") / args.task, "model_name_or_path": STARTS.get(args.task)}
+    """Settles what depends on the task and on the files there are."""
+    defaults = {"output_dir": Path("runs") / args.task} | DEFAULTS[args.task]
     if args.task == "finetune" and (args.size or args.config_name or not os.path.exists("runs/pretrain")):
         del defaults["model_name_or_path"]  # a new model
-    new = not (args.config_name or args.model_name_or_path or defaults.get("model_name_or_path"))
+    new = not (args.config_name or args.model_name_or_path or "model_name_or_path" in defaults)
     real = "kowiki/kowiki.txt" if args.task == "pretrain" else "nsmc/ratings_train.txt"
     if new and not (args.corpus or args.train_file or Path(ROOT, "web-crawler", real).exists()):
         defaults["size"] = "tiny"  # all that the bundled sample can teach
-    defaults |= DEFAULTS.get(args.task, {})
     vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
+
+
+def choose_hardware(args):
+    """Settles device, precision, threads and memory. UserError if the device cannot be had."""
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         args.device = torch.device(args.device or best)
@@ -979,12 +974,17 @@ def fill_in(args):
         fast = {"cpu": on_cpu, "cuda": torch.cuda.is_bf16_supported}.get(args.device.type, bool)()
         args.precision = "bf16" if fast else "fp32"
     torch.set_num_threads(args.num_threads or torch.get_num_threads())
+    # A page fresh from the system costs more than what is computed in it: let glibc keep what is freed.
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option, value in ((-4, 0), (-2, 1 << 26), (-1, 2**31 - 1)):  # M_MMAP_MAX, TOP_PAD, TRIM_THRESHOLD
+            libc.mallopt(option, value)
 
 
 def main():
     try:
         args = parse_options()
         fill_in(args)
+        choose_hardware(args)
         setproctitle(f"convbert {args.task}")
         TASKS[args.task](args)
     except BrokenPipeError:
