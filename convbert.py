@@ -497,7 +497,7 @@ def data_file(given, name):
     path = Path(given or ROOT / "web-crawler" / name)
     if given or path.exists():
         return path
-    print(f"no {path}: the bundled sample stands in for it; see README.md", file=sys.stderr)
+    print(f"no {path}: the bundled sample stands in for it; web-crawler/ gets it", file=sys.stderr)
     return ROOT / "web-crawler/sample" / path.name
 
 

@@ -1,0 +1,323 @@
+"""What kowiki.py and naver_movie.py share: faults told in one line, whole files, downloads, MongoDB."""
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import http.client
+import json
+import os
+import platform
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+import time
+import urllib.request
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+from tqdm import tqdm
+
+TRIES = 6  # in a row without a new byte
+BACKOFF = 1.0  # seconds before the second try; doubles from try to try
+PATIENCE = 600  # seconds of waiting that a server may ask for
+TIMEOUT = 60  # seconds without a byte
+HINTS = {403: "the server turns this client away; name a mail address or page of yours by --contact",
+         404: "no such file there; see --date and --url"}
+
+
+class UserError(Exception):
+    """Something the user can put right; printed as one line, exit status 2."""
+
+
+class Cut(OSError):
+    """A connection that ended too early, `reached` bytes into the file."""
+
+    def __init__(self, why, reached):
+        super().__init__(why)
+        self.reached = reached
+
+
+# What may pass by itself. Not OSError as such: a full disk must not be tried six times.
+PASSING = (URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError, Cut)
+
+
+# ---- Command line ------------------------------------------------------------------------------------------
+def make_parser(description):
+    """ArgumentParser whose complaints are UserErrors, with the options of both commands."""
+    def fail(message):
+        raise UserError(message)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.error = fail
+    parser.add_argument("--contact", default="see the repository of ko-ConvBERT",
+                        help="Mail address or page of yours, sent to the server in the User-Agent.")
+    parser.add_argument("--overwrite", action="store_true", help="Makes again, and replaces, what there is.")
+    parser.add_argument("--store", metavar="URI", help="Keeps the data in MongoDB as well, mongodb://HOST/NAME.")
+    return parser
+
+
+def run(main):
+    """main() as a program: status 2 and one line on stderr for all that the user can put right."""
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(1)  # whoever read stdout has gone, as `head` does
+    except (UserError, OSError) as error:
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# ---- Files: one gets its name only when it is whole --------------------------------------------------------
+@contextlib.contextmanager
+def replacing(path):
+    """Yields the name FILE.tmp; what is written there is synced to the disk and takes the place of path."""
+    yield (temporary := Path(f"{path}.tmp"))
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path, value):
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path):
+    """The object in a JSON file of ours; {} if there is none, or one that cannot be read."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) else {}
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def manifest(path):
+    """The JSON beside an output, which says how it was made."""
+    return Path(f"{path}.json")
+
+
+def file_sha1(path, start=b""):
+    """SHA-1, as hexadecimal digits, of `start` and the bytes of a file."""
+    digest = hashlib.sha1(start)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def git_sha1(path):
+    """The name that git has for the content of a file."""
+    return file_sha1(path, b"blob %d\0" % os.path.getsize(path))
+
+
+# ---- Downloads ---------------------------------------------------------------------------------------------
+def set_user_agent(contact):
+    """Has all requests say who asks and whom to write to: Wikimedia answers 403 to the names of libraries."""
+    opener = urllib.request.build_opener()
+    agent = f"ko-ConvBERT/1.0 ({contact}) python-urllib/{platform.python_version()}"
+    if not agent.isprintable() or not agent.isascii():
+        raise UserError(f"--contact {contact!r}: plain ASCII, please")
+    opener.addheaders = [("User-Agent", agent)]
+    urllib.request.install_opener(opener)  # for wget, too
+    socket.setdefaulttimeout(TIMEOUT)  # wget has no other
+
+
+def asked_to_wait(headers):
+    """Seconds by the header Retry-After, which holds a number or a date; 0 if there is none."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return int(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0
+
+
+def retry(attempt, url):
+    """attempt(), again after faults that may pass, with longer and longer pauses. UserError if they stay."""
+    failures, furthest = 0, 0
+    while True:
+        wait = 0
+        try:
+            return attempt()
+        except HTTPError as error:
+            why, wait = f"HTTP status {error.code} ({error.reason})", asked_to_wait(error.headers)
+            if error.code not in (408, 429) and error.code < 500:
+                raise UserError(f"{url}: {why}: {HINTS.get(error.code, 'see --url')}") from None
+        except PASSING as error:
+            why, reached = str(error) or type(error).__name__, getattr(error, "reached", 0)
+            if reached > furthest:
+                failures, furthest = 0, reached
+        failures += 1
+        if failures == TRIES or wait > PATIENCE:
+            asks = f", and asks to wait {wait:.0f} s" if wait else ""
+            raise UserError(f"{url}: {why}{asks}; later, the same command goes on from here") from None
+        wait = max(wait, BACKOFF * 2 ** (failures - 1))
+        print(f"{url}: {why}; again in {wait:.0f} s", file=sys.stderr)
+        time.sleep(wait)
+
+
+def ask(url, **headers):
+    """The response to a GET."""
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except (ValueError, http.client.InvalidURL) as error:  # no scheme, no host, a blank in it...
+        raise UserError(f"{url}: not an address ({error})") from None
+
+
+def fetch(url):
+    """The bytes of a small page."""
+    def attempt():
+        with ask(url) as response:
+            return response.read()
+    return retry(attempt, url)
+
+
+def fetch_rest(url, part, size, sha1):
+    """One attempt to bring `part` from what it holds to the end of the file; Cut if it falls short.
+
+    Goes on only if the end can tell a mixture of two files: by the SHA-1, or by an entity tag.
+    """
+    tag_file = Path(f"{part}.tag")
+    tag = tag_file.read_text() if tag_file.exists() else ""
+    done = part.stat().st_size if part.exists() and (sha1 or tag) else 0
+    if done and done == size:
+        return
+    headers = {"Range": f"bytes={done}-"} | ({"If-Range": tag} if tag else {}) if done else {}
+    try:
+        response = ask(url, **headers)
+    except HTTPError as error:
+        if error.code != 416 or not done:
+            raise
+        if error.headers.get("Content-Range") == f"bytes */{done}":  # nothing is missing
+            return
+        part.unlink()
+        raise Cut("the server's file is shorter than what has been fetched; from the start", 0) from None
+    with response:
+        if response.status != 206:  # all of it, because it has changed or the server knows no ranges
+            done = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+            raise UserError(f"{url}: the server sent another range than asked for; see --url")
+        tag_file.write_text(strong_tag(response.headers))
+        copy_body(response, part, done, url, size)
+
+
+def strong_tag(headers):
+    """What If-Range may name: the entity tag unless it is a weak one, or else the date."""
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
+
+
+def copy_body(response, part, done, url, size):
+    """Appends the body to the first `done` bytes of part. Cut if it ends before its length or `size`."""
+    length = response.headers.get("Content-Length")
+    total = size if length is None else done + int(length)
+    if size is not None and total != size:
+        raise UserError(f"{url}: has {total:,} bytes, but the list of the dump says {size:,}")
+    name = part.name.removesuffix(".part")
+    with (open(part, "ab" if done else "wb") as file,
+          tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True, disable=None) as bar):
+        while True:
+            try:
+                block = response.read(1 << 17)
+            except (OSError, http.client.HTTPException) as error:
+                raise Cut(str(error) or type(error).__name__, done) from None
+            if not block:
+                break
+            file.write(block)
+            done += len(block)
+            bar.update(len(block))
+    if total is not None and done < total:
+        raise Cut(f"the connection ended after {done:,} of {total:,} bytes", done)
+
+
+def download(url, path, size=None, sha1=None):
+    """Fetches a large file, going on from FILE.part, and returns its SHA-1.
+
+    size (bytes) and sha1 are checked, where known, before the file gets its name. Raises UserError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(f"{path}.part")
+    missing = (size or 0) - (part.stat().st_size if part.exists() else 0)
+    if missing > (free := shutil.disk_usage(path.parent).free):
+        raise UserError(f"{path}: needs {missing:,} more bytes, the disk has {free:,}; see --output_dir")
+    try:
+        retry(lambda: fetch_rest(url, part, size, sha1), url)
+    except OSError as error:  # no fault of the network, those are UserErrors by now
+        raise UserError(f"{part}: {error.strerror or error}; the same command goes on from here") from None
+    found, length = file_sha1(part), part.stat().st_size
+    Path(f"{part}.tag").unlink(missing_ok=True)
+    if found != (sha1 or found) or length != (size or length):
+        part.unlink()
+        raise UserError(f"{url}: came with SHA-1 {found} and {length:,} bytes, not {sha1} and {size}; "
+                        "thrown away: run again, or see --url for another mirror")
+    os.replace(part, path)
+    return found
+
+
+def wget_file(url, path, git_name):
+    """Fetches a small file by the package wget. UserError if it is not the one that git calls `git_name`."""
+    import wget
+
+    path, here = Path(path).absolute(), Path.cwd()
+
+    def attempt():  # wget leaves its temporary files in the current folder: one that goes away
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            os.chdir(folder)
+            try:
+                fetched = Path(wget.download(url, bar=None)).absolute()
+            finally:
+                os.chdir(here)
+            if (found := git_sha1(fetched)) != git_name:
+                raise Cut(f"came as git blob {found}, {fetched.stat().st_size:,} bytes, not {git_name}", 0)
+            os.replace(fetched, path)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    retry(attempt, url)
+
+
+# ---- MongoDB -----------------------------------------------------------------------------------------------
+class Store:
+    """A MongoDB collection of documents with an _id. All its faults are UserErrors."""
+
+    def __init__(self, uri, name):
+        import pymongo
+
+        self.pymongo, self.shown = pymongo, uri.rpartition("@")[2]  # without the password
+        with self.faults():
+            client = pymongo.MongoClient(uri, socketTimeoutMS=1000 * TIMEOUT)
+            self.collection = client.get_default_database("ko_convbert")[name]
+            client.admin.command("ping")
+
+    @contextlib.contextmanager
+    def faults(self):
+        try:
+            yield
+        except self.pymongo.errors.PyMongoError as error:
+            why = str(error).splitlines()[0].partition(", Timeout:")[0][:200]
+            raise UserError(f"--store {self.shown}: {why}") from None
+
+    def update(self, documents, same):
+        """Writes documents that are new, or changed in the fields `same`; returns how many."""
+        with self.faults():
+            ids = [document["_id"] for document in documents]
+            known = {found["_id"]: found for found in
+                     self.collection.find({"_id": {"$in": ids}}, dict.fromkeys(same, 1))}
+            new = [document for document in documents if document["_id"] not in known
+                   or any(known[document["_id"]].get(field) != document[field] for field in same)]
+            replace = functools.partial(self.pymongo.ReplaceOne, upsert=True)
+            if new:
+                self.collection.bulk_write([replace({"_id": document["_id"]}, document) for document in new])
+        return len(new)
+
+    def read(self):
+        """Yields all documents in the order of their _id."""
+        with self.faults():
+            yield from self.collection.find().sort("_id", 1)

@@ -1,0 +1,561 @@
+"""Korean Wikipedia as a text to pretrain on, and a vocabulary made from it: python kowiki.py
+
+    download   the newest complete dump -> kowiki/kowiki-DATE-pages-articles.xml.bz2, 1.4 GB
+    extract    the text of its articles -> kowiki/kowiki.txt: title first, then a paragraph, heading or list
+                                           item a line; a blank line between articles
+    vocab      SentencePiece BPE        -> ../vocab/kowiki.model and .vocab, unless they are there
+Each stage can be run alone, and killed: the same command goes on from there, to the same result. FILE.json
+beside each output says how it was made.
+"""
+
+import bz2
+import collections
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+from xml.parsers import expat
+
+import common
+import wikitext
+from common import UserError, file_sha1, manifest, read_json, replacing, write_json
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+DUMPS = "https://dumps.wikimedia.org/kowiki/"
+DUMP_NAME = "kowiki-{}-pages-articles.xml.bz2"
+EXAMPLES = ("겨울이 되어서 날씨가 무척 추워요.", "이번 성탄절은 화이트 크리스마스가 될까요?",
+            "겨울에 감기 조심하시고 행복한 연말 되세요.")
+
+
+# ---- Download ----------------------------------------------------------------------------------------------
+def download_stage(args):
+    """Leaves a dump in the output folder, verified; returns what FILE.json says of it."""
+    url, date, size, sha1 = direct_dump(args.url) if re.search(r"\.(bz2|xml)$", args.url) else find_dump(args)
+    path = args.output_dir / url.rpartition("/")[2]
+    known = read_json(manifest(path))
+    if path.exists() and not args.overwrite:
+        found = file_sha1(path)
+        if found == (sha1 or known.get("sha1")) and known.get("url", url) == url:
+            print(f"download: {path} is there already")
+            return {"file": path.name, "url": url, "date": date, "sha1": found} | known
+    begin = time.monotonic()
+    found = common.download(url, path, size, sha1)
+    about = {"file": path.name, "url": url, "date": date, "bytes": path.stat().st_size, "sha1": found,
+             "sha1_was_published": bool(sha1), "seconds": round(time.monotonic() - begin, 1)}
+    write_json(manifest(path), about)
+    return about
+
+
+def direct_dump(url):
+    """(url, date or None, None, SHA-1 or None) of a file: the SHA-1 by the list beside it."""
+    folder, _, name = url.rpartition("/")
+    date = next(iter(re.findall(r"-(\d{8})-", name)), None)
+    return url, date, None, listed_sha1(f"{folder}/", date, name) if date else None
+
+
+def listed_sha1(folder, date, name):
+    """SHA-1 of a file by kowiki-DATE-sha1sums.txt, None if there is no such list."""
+    try:
+        sums = common.fetch(f"{folder}kowiki-{date}-sha1sums.txt").decode(errors="replace")
+    except UserError:
+        return None
+    return next((line.split()[0] for line in sums.splitlines() if line.split()[1:] == [name]), None)
+
+
+def find_dump(args):
+    """(url, date, bytes, SHA-1 or None) of the dump of --date, or else of the newest that is complete."""
+    base = args.url.rstrip("/") + "/"
+    reasons = []
+    for date in [args.date] if args.date else dump_dates(base):
+        name = DUMP_NAME.format(date)
+        try:
+            file = finished_file(f"{base}{date}/dumpstatus.json", name)
+        except UserError as error:
+            reasons.append(str(error))
+            continue
+        sha1 = file.get("sha1") or listed_sha1(f"{base}{date}/", date, name)
+        return f"{base}{date}/{name}", date, file.get("size"), sha1
+    raise UserError(f"{base}: no complete dump: {'; '.join(reasons)}")
+
+
+def dump_dates(base):
+    """The dates that an index page links to, newest first."""
+    import bs4
+
+    links = bs4.BeautifulSoup(common.fetch(base), "html.parser").find_all("a", href=True)
+    found = {match[1] for link in links if (match := re.search(r"(?:^|/)(\d{8})/?$", link["href"]))}
+    if not found:
+        raise UserError(f"{base}: no list of dumps by date; name one by --date, or a file by --url")
+    return sorted(found, reverse=True)
+
+
+def finished_file(url, name):
+    """What dumpstatus.json says of a file that is complete. UserError if it is not."""
+    try:
+        jobs = json.loads(common.fetch(url))["jobs"].values()
+        files = {job["status"]: job["files"][name] for job in jobs if name in job.get("files", ())}
+        others = {job["status"] for job in jobs if job["status"] != "done"}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(f"{url}: not in the known form") from None
+    if "done" not in files:
+        raise UserError(f"{url}: {name} is not complete ({', '.join(sorted(others)) or 'not made'})")
+    return files["done"]
+
+
+# ---- Reading a dump ----------------------------------------------------------------------------------------
+MAX_TEXT = 2 << 20  # characters; MediaWiki itself allows 2 MiB
+WANTED = {("page", "title"): "title", ("page", "ns"): "namespace", ("page", "id"): "id",  # parent, element
+          ("revision", "id"): "revision", ("revision", "timestamp"): "date", ("revision", "model"): "model",
+          ("revision", "text"): "text", ("revision", "sha1"): "sha1"}
+REDIRECT = re.compile(r"\s*#\s*(넘겨주기|redirect)\s*:?\s*\[\[", re.IGNORECASE)
+
+
+class PageParser:
+    """Collects in `pages` what is wanted of each <page>, by local names: the namespace bears a version."""
+
+    def __init__(self):
+        self.pages, self.page, self.path, self.wanted, self.pieces, self.length = [], {}, [], None, [], 0
+        parser = expat.ParserCreate()
+        parser.buffer_text, parser.buffer_size = True, 1 << 16
+        parser.StartElementHandler, parser.EndElementHandler = self.start, self.end
+        parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = self.characters, self.refuse
+        self.parse = parser.Parse
+
+    def refuse(self, *_):
+        raise UserError("it declares a document type, whose entities could fill the memory; no dump does")
+
+    def start(self, name, attributes):
+        name = name.rpartition(":")[2]
+        if not self.path and name != "mediawiki":
+            raise UserError(f"the first element is <{name}>, that of a MediaWiki export is <mediawiki>")
+        self.wanted = WANTED.get((self.path[-1], name)) if self.path else None
+        self.path.append(name)
+        self.pieces, self.length = [], 0
+        if name == "page":
+            self.page = {"id": "", "revision": "", "text": ""}
+        elif name == "redirect":
+            self.page["redirect"] = True
+        elif self.wanted == "text":
+            self.page |= {"hidden": "deleted" in attributes, "text_sha1": attributes.get("sha1")}
+
+    def characters(self, text):
+        if self.wanted and self.length <= MAX_TEXT:  # one piece beyond shows that it is too long
+            self.pieces.append(text)
+        self.length += len(text)
+
+    def end(self, name):
+        if self.wanted:
+            self.page[self.wanted] = "".join(self.pieces)
+            self.wanted = None
+        if self.path.pop() == "page":
+            self.pages.append(self.page)
+
+    def take(self):
+        pages, self.pages = self.pages, []
+        return pages
+
+
+def read_pages(path):
+    """Yields all pages of a dump, bz2 or plain, as dicts; `at` is the place in the file, in bytes.
+
+    Raises UserError at the first damage, when all whole pages before it are out.
+    """
+    parser, count, title, fault = PageParser(), 0, None, None
+    with open(path, "rb") as raw:
+        file = bz2.BZ2File(raw) if raw.peek(3)[:3] == b"BZh" else raw
+        with tqdm(desc="extract", total=path.stat().st_size, unit="B", unit_scale=True, disable=None) as bar:
+            block = b"-"
+            while block and not fault:
+                try:
+                    block = file.read1(1 << 18)  # read() would lose what comes before the damage
+                    parser.parse(block, not block)
+                except (EOFError, OSError, expat.ExpatError, UserError) as error:
+                    fault = error
+                for page in parser.take():
+                    count, title = count + 1, page.get("title")
+                    yield page
+                bar.update(raw.tell() - bar.n)
+    if fault or not count:
+        where = f"after {count:,} pages, the last of them {title!r}" if count else "before the first page"
+        raise UserError(f"{path}: damaged or no dump, {where}: {fault or 'there are none'}")
+
+
+def why_not(page):
+    """Why a page is no article that could be converted; None if it is one."""
+    text = page["text"]
+    for reason, applies in (
+        ("other namespace", page.get("namespace") != "0"),
+        ("redirect", "redirect" in page or REDIRECT.match(text)),
+        ("not wikitext", page.get("model", "wikitext") != "wikitext"),
+        ("hidden text", page.get("hidden")),
+        ("empty", not text.strip()),
+        ("too long", len(text) > MAX_TEXT),
+        ("incomplete", not (page.get("title") and page["id"].isdecimal() and page["revision"].isdecimal())),
+    ):
+        if applies:
+            return reason
+
+
+# ---- Extract: one process reads, all others convert --------------------------------------------------------
+class OutOfTime(BaseException):
+    """Not an Exception, so that no parser keeps it to itself."""
+
+
+def out_of_time(*_):
+    raise OutOfTime
+
+
+def start_worker():
+    """Has a worker leave Ctrl-C to the main process, and end with it even if that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, out_of_time)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def base36(number):
+    """31 digits, as dumps write a SHA-1."""
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits.rjust(31, "0")
+
+
+def convert(texts, seconds):
+    """(lines, reason for which there are none or None, SHA-1 in base 36) of each wikitext.
+
+    A page may take so many seconds of CPU time; those of the clock would depend on what else is running.
+    """
+    results = []
+    for text in texts:
+        lines, reason = [], None
+        try:
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            try:
+                lines = [" ".join(line.split()) for line in wikitext.to_text(text) if line.strip()]
+            finally:
+                signal.setitimer(signal.ITIMER_PROF, 0)
+        except OutOfTime:
+            reason = "out of time"
+        except Exception as error:  # whatever a parser may do to one page of a million
+            reason = f"failed: {type(error).__name__}"
+        results.append((lines, reason, base36(int(hashlib.sha1(text.encode()).hexdigest(), 16))))
+    return results
+
+
+def batches(pages, size=64, characters=1 << 18):
+    """Lists of up to 64 pages and about 256 Ki characters, the rest before a fault of the dump among them."""
+    batch, length, fault = [], 0, None
+    try:
+        for page in pages:
+            page["reason"] = why_not(page)
+            page["text"] = "" if page["reason"] else page["text"]
+            batch, length = [*batch, page], length + len(page["text"])
+            if len(batch) == size or length > characters:
+                yield batch
+                batch, length = [], 0
+    except UserError as error:
+        fault = error
+    if batch:
+        yield batch
+    if fault:
+        raise fault
+
+
+def from_dump(args, done):
+    """Yields batches of pages, in order and with their `lines`, after the first `done`.
+
+    At most four batches a process are on their way, so that memory does not grow with the dump.
+    """
+    def finish(batch, future):
+        results = iter(future.result())
+        for page in batch:
+            if not page["reason"]:
+                page["lines"], page["reason"], sha1 = next(results)
+                page["sha1_differs"] = (page.get("text_sha1") or page.get("sha1") or sha1) != sha1
+        return batch
+
+    waiting, fault = collections.deque(), None
+    context = multiprocessing.get_context("spawn")  # the same on all systems
+    try:
+        with concurrent.futures.ProcessPoolExecutor(args.processes, context, start_worker) as pool:
+            try:
+                for batch in batches(itertools.islice(read_pages(args.dump), done, None)):
+                    texts = [page["text"] for page in batch if not page["reason"]]
+                    waiting.append((batch, pool.submit(convert, texts, args.page_seconds)))
+                    if len(waiting) > 4 * args.processes:
+                        yield finish(*waiting.popleft())
+            except UserError as error:
+                fault = error
+            while waiting:
+                yield finish(*waiting.popleft())
+    except concurrent.futures.BrokenExecutor:
+        raise UserError("a worker process was killed; if memory ran out, see --processes") from None
+    if fault:
+        raise fault
+
+
+def from_store(args, done):
+    """Yields batches like from_dump, of the articles in the database."""
+    documents = itertools.islice(common.Store(args.from_store, "articles").read(), done, None)
+    while batch := list(itertools.islice(documents, 1000)):
+        yield [{"title": document["title"], "lines": document["text"].split("\n"), "reason": None}
+               for document in batch]
+
+
+class TextFile:
+    """kowiki.txt in the making: the text in FILE.tmp; in FILE.state how far it goes and where from."""
+
+    def __init__(self, path, origin):
+        self.path, self.part, self.state_file = path, Path(f"{path}.tmp"), Path(f"{path}.state")
+        self.state = read_json(self.state_file)
+        there = self.part.stat().st_size if self.part.exists() else 0
+        if self.state.get("origin") != origin or self.state["bytes"] > there:
+            self.state = {"origin": origin, "pages": 0, "articles": 0, "dropped": {}, "sha1_differs": 0,
+                          "characters": 0, "bytes": 0, "stored": 0, "seconds": 0}
+        else:
+            print(f"extract: goes on after {self.state['pages']:,} pages")
+        self.begin, self.saved = time.monotonic() - self.state["seconds"], self.state["pages"]
+        self.file = open(self.part, "ab")  # noqa: SIM115  open as long as the object
+        if there > self.state["bytes"]:
+            self.file.truncate(self.state["bytes"])
+
+    def add(self, batch):
+        """Appends the articles of a batch, counts the other pages, and every 1,000 pages saves the state."""
+        state = self.state
+        state["pages"] += len(batch)
+        for page in batch:
+            state["sha1_differs"] += page.get("sha1_differs", False)
+            if page["reason"]:
+                state["dropped"][page["reason"]] = state["dropped"].get(page["reason"], 0) + 1
+                continue
+            text = "\n".join([page["title"], *page["lines"], ""])
+            data = (("\n" if state["articles"] else "") + text).encode()
+            self.file.write(data)
+            state["articles"] += 1
+            state["characters"] += len(text)
+            state["bytes"] += len(data)
+        if state["pages"] >= self.saved + 1000:
+            self.save()
+
+    def save(self):
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.state["seconds"], self.saved = round(time.monotonic() - self.begin, 1), self.state["pages"]
+        write_json(self.state_file, self.state)
+
+    def finish(self):
+        """Gives the file its name, after writing what is known of it beside it; returns that."""
+        if not self.state["articles"]:
+            raise UserError(f"no article in {self.state['pages']:,} pages ({self.state['dropped']})")
+        self.save()
+        self.file.close()
+        os.replace(self.part, self.path)
+        about = self.state | {"sha1": file_sha1(self.path)}
+        write_json(manifest(self.path), about)
+        self.state_file.unlink()
+        return about
+
+
+def extract_stage(args):
+    """kowiki.txt from a dump, or from the database; returns what FILE.json says of it."""
+    path = args.output_dir / "kowiki.txt"
+    origin = origin_of(args)
+    if known := finished_text(path, origin, args.overwrite):
+        return known
+    store = common.Store(args.store, "articles") if args.store else None
+    text = TextFile(path, origin)
+    try:
+        for batch in (from_store if args.from_store else from_dump)(args, text.state["pages"]):
+            for page in batch:
+                if not page["reason"] and sum(map(len, page["lines"])) < args.min_chars:
+                    page["reason"] = "short"
+            if store:
+                text.state["stored"] += store_articles(store, batch, args.overwrite)
+            text.add(batch)
+        return text.finish()
+    except UserError as error:
+        text.save()
+        raise UserError(f"{error}; {text.state['articles']:,} articles so far are in {text.part}") from None
+    except OSError as error:
+        raise UserError(f"{text.part}: {error.strerror or error}; the same command goes on here") from None
+    finally:
+        with contextlib.suppress(OSError):  # the disk is still full, which has been told
+            text.file.close()
+
+
+def finished_text(path, origin, overwrite):
+    """What FILE.json says of the text, if that is what would come out again; {} if it is to be made.
+
+    UserError if there is another that was not made here, and that would be overwritten.
+    """
+    known, unnamed = read_json(manifest(path)), read_json(f"{path}.state")  # the latter: killed in finish()
+    if not path.exists() or overwrite:
+        return {}
+    if path.stat().st_size not in (known.get("bytes"), unnamed.get("bytes")):
+        raise UserError(f"{path}: not made by this program, so not replaced without --overwrite")
+    if origin not in (known.get("origin"), known.get("origin", {}) | {"store": None}):
+        return {}
+    print(f"extract: {path} is there already")
+    return known
+
+
+def origin_of(args):
+    """All that decides what the text will be; a killed run goes on only where this is the same."""
+    origin = {"min_chars": args.min_chars, "page_seconds": args.page_seconds,
+              "store": args.store and args.store.rpartition("@")[2],  # without the password
+              "wikitext.py": file_sha1(wikitext.__file__)}
+    if args.from_store:  # may change at any time, so that each export is a new one
+        return origin | {"from_store": args.from_store.rpartition("@")[2], "time": time.time()}
+    dumps = sorted(args.output_dir.glob("*pages-articles*.bz2"))
+    args.dump = args.dump or (dumps[-1] if dumps else None)
+    if not args.dump:
+        raise UserError(f"no dump in {args.output_dir}; see --stage download and --dump")
+    about = read_json(manifest(args.dump))
+    return origin | {"dump": args.dump.name, "dump_sha1": file_sha1(args.dump), "url": about.get("url"),
+                     "date": about.get("date")}
+
+
+def store_articles(store, batch, all_of_them):
+    """Brings the articles of a batch into the database if their revision is not there; returns how many."""
+    documents = [{"_id": int(page["id"]), "revision": int(page["revision"]), "title": page["title"],
+                  "date": page.get("date"), "text": "\n".join(page["lines"])}
+                 for page in batch if not page["reason"]]
+    return store.update(documents, ["revision", "text"] if all_of_them else ["revision"]) if documents else 0
+
+
+# ---- Vocabulary --------------------------------------------------------------------------------------------
+SPECIAL = dict(pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]",
+               eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]")
+
+
+def vocab_stage(args):
+    """kowiki.model and .vocab from kowiki.txt; returns what FILE.json says of them."""
+    import sentencepiece
+
+    corpus, model = args.output_dir / "kowiki.txt", args.vocab_dir / "kowiki.model"
+    if model.exists() and not args.overwrite:
+        print(f"vocab: {model} is there already, and kept: models trained with it need it (else --overwrite)")
+        return read_json(manifest(model))
+    if not corpus.exists():
+        raise UserError(f"{corpus}: no text to train on; see --stage extract")
+    begin, made = time.monotonic(), io.BytesIO()
+    args.vocab_dir.mkdir(parents=True, exist_ok=True)
+    try:  # from an iterator, because the name of a file would become a part of the model
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences(corpus, args.sample_sentences, args.seed), model_writer=made,
+            model_type="bpe", vocab_size=args.vocab_size, max_sentence_length=999999, minloglevel=1,
+            **SPECIAL)
+    except RuntimeError as error:
+        raise UserError(f"{corpus}: no vocabulary of {args.vocab_size} pieces ({last_line(error)})") from None
+    processor = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
+    pieces = [f"{processor.id_to_piece(i)}\t{processor.get_score(i):g}\n" for i in range(len(processor))]
+    about = {"corpus_sha1": file_sha1(corpus), "vocab_size": args.vocab_size,
+             "sample_sentences": args.sample_sentences, "seed": args.seed,
+             "sha1": hashlib.sha1(made.getvalue()).hexdigest(), "seconds": round(time.monotonic() - begin, 1)}
+    for path, data in ((model.with_suffix(".vocab"), "".join(pieces).encode()), (model, made.getvalue())):
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+    write_json(manifest(model), about)
+    return about
+
+
+def sentences(corpus, count, seed):
+    """Yields the lines that are not empty, or about `count` of them drawn at random; all if count is 0."""
+    with open(corpus, "rb") as lines:
+        share = count / max(1, sum(line != b"\n" for line in lines)) if count else 1
+        draw = random.Random(seed).random
+        lines.seek(0)
+        yield from (line.rstrip(b"\n") for line in lines if line != b"\n" and draw() < share)
+
+
+def last_line(error):
+    return str(error).strip().splitlines()[-1]
+
+
+def show_examples(model):
+    """Prints the three example sentences as pieces and as ids."""
+    import sentencepiece
+
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{model}: not a SentencePiece model ({last_line(error)})") from None
+    for sentence in EXAMPLES:
+        print(f"\n{sentence}\n  {' '.join(processor.encode(sentence, out_type=str))}\n  "
+              f"{' '.join(map(str, processor.encode(sentence)))}")
+
+
+# ---- Command line ------------------------------------------------------------------------------------------
+STAGES = {"download": download_stage, "extract": extract_stage, "vocab": vocab_stage}
+
+
+def parse_options():
+    parser = common.make_parser(__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--stage", choices=(*STAGES, "all"), default="all", help="What to do.")
+    add("--date", help="The dump to take, YYYYMMDD; the newest complete one if not given.")
+    add("--url", default=DUMPS, help="Folder of the dumps, here or on a mirror; or a file, .bz2 or .xml.")
+    add("--dump", type=Path, help="A dump that is there already, bz2 or plain XML; nothing is downloaded.")
+    add("--from_store", metavar="URI", help="Takes the articles from MongoDB; nothing is downloaded.")
+    add("--output_dir", type=Path, default=HERE / "kowiki", help="For the dump and the text.")
+    add("--vocab_dir", type=Path, default=HERE.parent / "vocab", help="For the vocabulary.")
+    add("--min_chars", type=int, default=50, help="Articles with less text are dropped.")
+    add("--page_seconds", type=float, default=20, help="CPU time that a page may take.")
+    add("--processes", type=int, default=os.cpu_count(), help="How many convert pages.")
+    add("--vocab_size", type=int, default=8007, help="Pieces, with the seven special ones.")
+    add("--sample_sentences", type=int, default=0, help="Lines to make the vocabulary from; 0: all.")
+    add("--seed", type=int, default=42, help="Decides that sample.")
+    args = parser.parse_args()
+    for name, low in dict(min_chars=0, page_seconds=0.01, processes=1, vocab_size=8, sample_sentences=0,
+                          seed=0).items():
+        if not low <= getattr(args, name) <= 1e9:
+            raise UserError(f"--{name} {getattr(args, name)}: not between {low} and 1,000,000,000")
+    if args.date and not re.fullmatch(r"\d{8}", args.date):
+        raise UserError(f"--date {args.date}: must be YYYYMMDD")
+    if args.dump and not args.dump.is_file():
+        raise UserError(f"--dump {args.dump}: no such file")
+    return args
+
+
+def summary(stage, about):
+    """What a stage came to, a line a number."""
+    print(f"\n{stage}")
+    for name, value in about.items():
+        if name == "dropped":
+            value = ", ".join(f"{reason} {number:,}" for reason, number in value.items()) or "none"
+        if name != "origin":
+            print(f"  {name:20} {value:,}" if type(value) is int else f"  {name:20} {value}")
+
+
+def main():
+    args = parse_options()
+    common.set_user_agent(args.contact)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    stages, results = [args.stage], {}
+    if args.stage == "all":
+        stages = list(STAGES)[bool(args.dump or args.from_store) :]
+    for stage in stages:
+        results[stage] = STAGES[stage](args)
+        if stage == "download":
+            args.dump = args.output_dir / results[stage]["file"]
+    for stage, about in results.items():
+        summary(stage, about)
+    if "vocab" in stages:
+        show_examples(args.vocab_dir / "kowiki.model")
+
+
+if __name__ == "__main__":
+    common.run(main)
