@@ -325,8 +325,7 @@ class ConvBertPreTrainedModel(nn.Module):
         if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
         if new or unused:
-            report = f"{path}: new are {', '.join(new) or 'none'}; not used are {', '.join(unused) or 'none'}"
-            print(report, file=sys.stderr)
+            print(f"{path}: new are {new or 'none'}; not used are {unused or 'none'}", file=sys.stderr)
         return model
 
     def save_pretrained(self, folder):
@@ -512,7 +511,6 @@ def corpus_rows(texts, tokenizer, length):
 
 def read_reviews(path, limit=None):
     """(texts, labels) of a tab-separated file with the columns document and label, NSMC's format.
-
     A document with a double quote was quoted as CSV twice, so two layers come off; some are empty. UserError,
     with the line, for missing columns and labels other than 0 and 1."""
     import pandas  # here, because --help and pretraining need not wait for it
@@ -666,13 +664,15 @@ def save_checkpoint(args, model, optimizer, state):
 
 
 def last_state(found):
-    """What the newest readable checkpoint holds; a damaged one is named and passed over, else UserError."""
+    """What the newest readable checkpoint holds; damaged ones are renamed. UserError if none is left."""
     for folder in reversed(found):
         try:
             return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # reading a damaged file can raise almost anything
+            if isinstance(error, OSError):  # but this is no damage
+                raise
             folder.rename(f"{folder}.damaged")
-            print(f"{folder}: damaged, set aside ({str(error).splitlines()[0]})", file=sys.stderr)
+            print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
     raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
 

@@ -87,6 +87,13 @@ def test_tokens_are_those_of_sentencepiece_with_sep_for_a_blank_line(corpus, tok
     assert tokens.tolist() == reference_tokens(corpus, processor)
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
+def test_tokens_with_a_damaged_sidecar_are_made_again(damage, corpus, tokenizer):
+    tokens, counts = convbert.token_file(corpus, tokenizer).tolist(), sidecar(corpus)
+    Path(f"{corpus}.tokens.json").write_text(damage)
+    assert convbert.token_file(corpus, tokenizer).tolist() == tokens and sidecar(corpus) == counts
+
+
 def test_sidecar_tells_lines_documents_and_tokens(corpus, tokenizer):
     tokens, text = convbert.token_file(corpus, tokenizer), corpus.read_text(encoding="utf-8")
     counts = {name: sidecar(corpus)[name] for name in ("lines", "documents", "tokens")}

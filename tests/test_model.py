@@ -941,6 +941,7 @@ IMPOSSIBLE = [
     dict(head_ratio=0),
     dict(hidden_dropout_prob=1.5),
     dict(attention_probs_dropout_prob="0.1"),
+    dict(conv_padding_mask="no"),
     dict(initializer_range=math.nan),
     dict(layer_norm_eps=-1e-12),
     dict(conv_type="fixed"),

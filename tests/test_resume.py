@@ -571,6 +571,35 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(cut, unfinished, tmp
     assert not list(folder.glob("checkpoint-*/left over.tmp"))
 
 
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(unfinished, tmp_path, reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    half(folder / "checkpoint-6/training_state.pt")
+    errors = finish(options, folder)
+    assert "checkpoint-6: damaged" in errors and "going on from" in errors and "checkpoint-3" in errors
+    assert results(folder) == reference(options)
+    assert (folder / "checkpoint-6.damaged").is_dir()
+
+
+def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    for number in (3, 6):
+        (folder / f"checkpoint-{number}/training_state.pt").write_bytes(b"")
+    status, _, err = run(options, folder)
+    assert status == 2 and "no checkpoint can be read; --overwrite_output_dir" in err.splitlines()[-1]
+
+
+def test_losses_logged_are_those_of_an_uninterrupted_run(unfinished, data, tmp_path, reference):
+    """The means span the interruption: steps 5 and 6 stand in the checkpoint, 7 and 8 come after it."""
+    options = (*unfinished[0], "--logging_steps", "4")
+    for folder in (tmp_path / "whole", tmp_path / "run"):
+        if folder.name == "run":
+            crash(options, folder, 8)
+        finish(options, folder)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
 def test_a_checkpoint_that_was_being_removed_is_passed_over(unfinished, tmp_path, reference):
     options, folder = unfinished
     folder = shutil.copytree(folder, tmp_path / "run")
