@@ -1,8 +1,9 @@
-"""Training speed and peak memory beside Hugging Face's ConvBertForMaskedLM: python tests/benchmark.py
+"""Speed and peak memory beside Hugging Face's ConvBERT: python tests/benchmark.py
 
-Both train the same small model on the same random batch, 15 % of its tokens labelled, with fused AdamW. Each
-measurement is a process of its own, the two take turns, and the table holds medians. Memory is the peak
-resident size above what the process had after its imports. Needs transformers; not collected by pytest.
+Both train the same model (--size) on the same random batch, 15 % of its tokens labelled, with fused AdamW;
+or, with --task inference, run its backbone. Each measurement is a process of its own, the two take turns, and
+the table holds medians. Memory is the peak resident size above what the process had after its imports. Needs
+transformers; not collected by pytest.
 """
 
 import argparse
@@ -27,18 +28,46 @@ def peak_memory():
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def make_model(who, dropout):
+def make_model(who, options):
     torch.manual_seed(0)
-    config = convbert.ConvBertConfig(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    dropout = dict(hidden_dropout_prob=options.dropout, attention_probs_dropout_prob=options.dropout)
+    config = convbert.ConvBertConfig(**convbert.SIZES[options.size] | dropout)
+    name = "ConvBertForMaskedLM" if options.task == "train" else "ConvBertModel"
     if who == "ours":
-        return convbert.ConvBertForMaskedLM(config)
+        return getattr(convbert, name)(config)
     import transformers
 
     theirs = transformers.ConvBertConfig()
-    for name, value in vars(config).items():
-        if hasattr(theirs, name):
-            setattr(theirs, name, value)
-    return transformers.ConvBertForMaskedLM(theirs)
+    for field, value in vars(config).items():
+        if hasattr(theirs, field):
+            setattr(theirs, field, value)
+    return getattr(transformers, name)(theirs)
+
+
+def train(model, ids, options, args):
+    """Seconds of each update but the first, in which memory is claimed."""
+    optimizer = convbert.make_optimizer(model, args)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-4
+    labels = torch.where(torch.rand(ids.shape) < 0.15, ids, -100)
+    batches, seconds = [{"input_ids": ids, "labels": labels}], []
+    for step in range(options.steps + 1):
+        begin = time.perf_counter()
+        convbert.training_step(model, optimizer, batches, args, step)
+        seconds.append(time.perf_counter() - begin)
+    return seconds[1:]
+
+
+@torch.no_grad()
+def infer(model, ids, options, args):
+    """Seconds of each pass but the first."""
+    model.eval()
+    seconds = []
+    for _ in range(options.steps + 1):
+        begin = time.perf_counter()
+        convbert.run_model(model, {"input_ids": ids}, args)
+        seconds.append(time.perf_counter() - begin)
+    return seconds[1:]
 
 
 def measure(who, options):
@@ -50,22 +79,16 @@ def measure(who, options):
     if who == "ours":
         convbert.choose_hardware(args)  # as the command line does; among the rest, it has glibc keep memory
     baseline = peak_memory()
-    model = make_model(who, options.dropout)
-    optimizer = convbert.make_optimizer(model, args)
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-4
+    model = make_model(who, options)
     ids = torch.randint(7, 8007, (options.batch_size, options.seq_length))
-    labels = torch.where(torch.rand(ids.shape) < 0.15, ids, -100)
-    seconds = []
-    for step in range(options.steps + 1):
-        begin = time.perf_counter()
-        convbert.training_step(model, optimizer, [{"input_ids": ids, "labels": labels}], args, step)
-        seconds.append(time.perf_counter() - begin)
-    return {"speed": ids.numel() / statistics.median(seconds[1:]), "memory": peak_memory() - baseline}
+    seconds = (train if options.task == "train" else infer)(model, ids, options, args)
+    return {"speed": ids.numel() / statistics.median(seconds), "memory": peak_memory() - baseline}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", choices=("train", "inference"), default="train")
+    parser.add_argument("--size", choices=convbert.SIZES, default="small")
     parser.add_argument("--rounds", type=int, default=3, help="Measurements of each.")
     parser.add_argument("--steps", type=int, default=4, help="Timed steps of each, after one to warm up.")
     parser.add_argument("--dropout", type=float, default=0.1)
