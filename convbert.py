@@ -321,7 +321,7 @@ class ConvBertPreTrainedModel(nn.Module):
             missing, unused = model.load_state_dict(weights, strict=False)
         except Exception as error:  # reading a damaged file can raise almost anything
             raise UserError(f"{path}: damaged or unfit ({' '.join(str(error).split())})") from None
-        new = [name for name in missing if "lm_head.w" not in name and "generator.convbert.emb" not in name]
+        new = [n for n in missing if "lm_head.weight" not in n and "generator.convbert.emb" not in n]  # tied
         if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
         if new or unused:
