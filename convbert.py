@@ -52,6 +52,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
 LABELS = ("negative", "positive")
+recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # saves memory
 
 
 class UserError(Exception):
@@ -133,7 +134,6 @@ class ConvBertConfig:
 # ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
 def convolve(values, kernels):
     """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
-
     values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of it."""
     T, K = kernels.shape[-2:]
     if T > 256:
@@ -157,7 +157,12 @@ class SeparableConv1D(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width, 1))
 
     def forward(self, x):  # [B, T, H]
-        spans = self.depthwise(x.transpose(1, 2)).transpose(1, 2)  # [B, T, H]
+        # depthwise(x.mT).mT as an image one pixel high: no copies; in fp32, whose gradient is faster on CPUs
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.depthwise.weight[:, :, None]  # [H, 1, 1, K]
+            row = x.to(weight.dtype).mT[:, :, None]  # [B, H, 1, T]
+            spans = F.conv2d(row, weight, padding=(0, weight.size(-1) // 2), groups=x.size(-1))
+        spans = spans.squeeze(2).mT.to(x.dtype)  # [B, T, H]
         return F.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
 
 
@@ -211,7 +216,7 @@ class ConvBertSelfAttention(nn.Module):
             scores = q @ k.mT * self.D**-0.5  # [B, N, T, T]
             scores = scores if keep is None else scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
             attended = self.dropout(scores.softmax(-1)) @ v  # [B, N, T, D]
-        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D], or none
+        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D] or none
         return torch.cat([attended, *convolved], dim=1).transpose(1, 2).flatten(2)  # [B, T, 2A]
 
     def split_heads(self, x):  # [B, T, A] -> [B, N, T, D]
@@ -229,7 +234,7 @@ class ConvBertSelfAttention(nn.Module):
                 span = self.key_conv_attn_layer(x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
                 source = (q.transpose(1, 2) * span).flatten(2)  # [B, T, A]
             kernels = self.conv_kernel_layer(source).unflatten(-1, (self.N, -1))  # [B, T, N, K]
-        return convolve(self.split_heads(u), kernels.softmax(-1).transpose(1, 2))
+        return recomputed(convolve, self.split_heads(u), kernels.softmax(-1).transpose(1, 2))
 
 
 # ---- 3. Model ----------------------------------------------------------------------------------------------
@@ -264,8 +269,8 @@ class ConvBertLayer(nn.Module):
     def forward(self, x, mask=None):  # [B, T, H] -> [B, T, H]
         output = self.attention["output"]
         x = output["LayerNorm"](x + self.dropout(output["dense"](self.attention["self"](x, mask))))
-        y = self.intermediate["dense"](x)  # [B, T, I]; checkpoint: GELU is cheaper done twice than kept
-        y = checkpoint(lambda y: self.output["dense"](F.gelu(y)), y, use_reentrant=False)  # [B, T, H]
+        y = self.intermediate["dense"](x)  # [B, T, I]
+        y = recomputed(lambda y: self.output["dense"](F.gelu(y)), y)  # [B, T, H]
         return self.output["LayerNorm"](x + self.dropout(y))
 
 
@@ -385,13 +390,13 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
         logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
         if labels is None:
             return ModelOutput(None, logits)
-        loss = F.cross_entropy(logits.float(), labels, reduction="sum")
+        parts = zip(logits.split(128), labels.split(128))  # M x V numbers in fp32 would be the peak of memory
+        loss = sum(recomputed(F.cross_entropy, *part, reduction="sum") for part in parts)
         return ModelOutput(loss / max(1, len(labels)), logits)
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: loss = MLM + 50 · RTD.
-
     A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, which alone
     is saved, tells which tokens were replaced: logits [B, T] above 0. The two share their embeddings."""
 
@@ -449,19 +454,18 @@ class Tokenizer:
 
     def __init__(self, path):
         try:
-            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+            sp = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
             raise UserError(f"{path}: not a SentencePiece model ({str(error).splitlines()[0]})") from None
-        pieces = self.processor.id_to_piece(list(range(len(self.processor))))
+        ids, pieces = range(len(sp)), sp.id_to_piece(list(range(len(sp))))
         needed = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
         if any(piece not in pieces for piece in needed) or len(pieces) > 2**16:
             raise UserError(f"{path}: needs the pieces {', '.join(needed)}, and at most 65,536 in all")
         self.path, self.size = path, len(pieces)
         self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
-        control, unknown = self.processor.is_control, self.processor.is_unknown
-        self.is_special = np.array([control(i) or unknown(i) or p in needed for i, p in enumerate(pieces)])
+        self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or pieces[i] in needed for i in ids])
         self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # ▁ marks a space
-        self.encode = functools.partial(self.processor.encode, return_type="numpy")  # list of arrays
+        self.encode = functools.partial(sp.encode, return_type="numpy")  # list of arrays
 
 
 def token_file(text, tokenizer):
@@ -494,10 +498,10 @@ def token_file(text, tokenizer):
 def data_file(given, name):
     """The file given, or else the one web-crawler/ leaves, or else its namesake in the bundled sample."""
     path = Path(given or ROOT / "web-crawler" / name)
-    if given or path.exists():
-        return path
-    print(f"no {path}: the bundled sample stands in for it; web-crawler/ gets it", file=sys.stderr)
-    return ROOT / "web-crawler/sample" / path.name
+    if not given and not path.exists():
+        print(f"no {path}: the bundled sample stands in for it; web-crawler/ gets it", file=sys.stderr)
+        path = ROOT / "web-crawler/sample" / path.name
+    return path
 
 
 def corpus_rows(texts, tokenizer, length):
@@ -510,9 +514,8 @@ def corpus_rows(texts, tokenizer, length):
 
 
 def read_reviews(path, limit=None):
-    """(texts, labels) of a tab-separated file with the columns document and label, NSMC's format.
-    A document with a double quote was quoted as CSV twice, so two layers come off; some are empty. UserError,
-    with the line, for missing columns and labels other than 0 and 1."""
+    """(texts, labels) of a file in NSMC's format: tab-separated, with the columns document and label. Two
+    layers of CSV quotes come off documents that hold a quote. UserError, with the line, for what is amiss."""
     import pandas  # here, because --help and pretraining need not wait for it
     try:
         table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
@@ -534,7 +537,6 @@ def read_reviews(path, limit=None):
 # ---- 6. Batches --------------------------------------------------------------------------------------------
 def choose_whole_words(ids, tokenizer, share, rng):
     """Marks `share` of each row's ordinary tokens, word by word in random order: bool [B, T].
-
     The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
     B, T = ids.shape
     ordinary = ~tokenizer.is_special[ids]
@@ -575,18 +577,18 @@ def bucketed(lengths, batch_size, rng, window=50):
 
 
 class Reviews:
-    """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels if they have any."""
+    """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels."""
 
     def __init__(self, texts, labels, tokenizer, max_seq_length):
         self.ids = [torch.tensor([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
                     for ids in tokenizer.encode(list(texts))]
-        self.lengths, self.labels, self.pad = np.array([len(ids) for ids in self.ids]), labels, tokenizer.pad
+        self.labels, self.pad = torch.as_tensor(labels), tokenizer.pad
+        self.lengths = np.array([len(ids) for ids in self.ids])
 
     def batch(self, indices):
-        """Padded to the longest: input_ids, attention_mask [B, T], and labels [B] if there are any."""
+        """Padded to the longest: input_ids, attention_mask [B, T], labels [B]."""
         ids = pad_sequence([self.ids[i] for i in indices], batch_first=True, padding_value=self.pad)
-        batch = {"input_ids": ids, "attention_mask": (ids != self.pad).long()}
-        return batch if self.labels is None else batch | {"labels": torch.from_numpy(self.labels[indices])}
+        return {"input_ids": ids, "attention_mask": (ids != self.pad).long(), "labels": self.labels[indices]}
 
 
 # ---- 7. Optimisation ---------------------------------------------------------------------------------------
@@ -682,14 +684,13 @@ def open_run(args, model, optimizer):
     folder, here = args.output_dir, f"--output_dir {args.output_dir}"
     folder.mkdir(parents=True, exist_ok=True)
     metrics, finished, found = folder / "metrics.jsonl", folder / "train_results.json", checkpoints(folder)
+    files = {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}
     free = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
             "save_steps", "save_total_limit")  # options that may differ between two parts of one run
     options = {k: str(v) for k, v in vars(args).items() if k not in free} | {"config": str(model.config)}
-    if args.overwrite_output_dir:
-        finished.unlink(missing_ok=True)
-        for old in found:
-            shutil.rmtree(old)
-    elif found and args.resume:
+    state = {"options": options, "step": 0, "seconds": 0.0, "evals": [], "best": {}, "log_size": 0,
+             "losses": [], "tokens": 0, "logged": 0.0}  # the last three: since the last line of the log
+    if found and args.resume and not args.overwrite_output_dir:
         state = last_state(found)
         if other := [name for name in options if state["options"].get(name) != options[name]]:
             raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
@@ -698,14 +699,16 @@ def open_run(args, model, optimizer):
             raise SystemExit(0)
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
-        os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
         print(f"going on from {folder}/checkpoint-{state['step']}", file=sys.stderr)
-        return state
-    elif files := {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}:
+    elif files and not args.overwrite_output_dir:
         raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
-    metrics.write_text("")
-    since_log = {"losses": [], "tokens": 0, "logged": 0.0}
-    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}, "options": options} | since_log
+    if args.overwrite_output_dir:
+        finished.unlink(missing_ok=True)
+        for old in found:
+            shutil.rmtree(old)
+    metrics.touch()
+    os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
+    return state
 
 
 # ---- 9. The loop of both trainings -------------------------------------------------------------------------
@@ -722,7 +725,6 @@ def keep_score(scores, model, state, log):
 
 def train(args, model, epoch_of, batch_of, evaluate):
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
-
     epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) the tensors of one; rng is
     that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores."""
     order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
@@ -787,9 +789,9 @@ def make_model(cls, args):
         raise UserError(f"--vocab_file {args.vocab_file}: {tokenizer.size} pieces, but the model has {size}")
     if args.max_seq_length > (most := model.config.max_position_embeddings):
         raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {most} positions")
-    for module in model.modules():
-        if isinstance(module, nn.Dropout) and args.dropout is not None:
-            module.p = args.dropout
+    for module in model.modules() if args.task == "pretrain" else ():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
     return model.to(args.device), tokenizer
 
 
@@ -840,7 +842,7 @@ def classify(model, reviews, args):
 
 def score_reviews(model, reviews, args):
     """Accuracy, F1 of label 1, loss, count, and the confusion matrix with a row for each true label."""
-    logits, labels = classify(model, reviews, args), torch.from_numpy(reviews.labels)
+    logits, labels = classify(model, reviews, args), reviews.labels
     tn, fp, fn, tp = torch.bincount(labels * 2 + logits.argmax(-1), minlength=4).tolist()
     return {"eval_accuracy": (tn + tp) / len(labels), "eval_f1": 2 * tp / max(1, 2 * tp + fp + fn),
             "eval_loss": F.cross_entropy(logits, labels).item(), "eval_samples": len(labels),
@@ -878,7 +880,7 @@ def predict(args):
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
     texts = [text.rstrip("\n").encode(errors="replace").decode() for text in args.text or sys.stdin]
-    reviews = Reviews(texts, None, tokenizer, args.max_seq_length)
+    reviews = Reviews(texts, [0] * len(texts), tokenizer, args.max_seq_length)  # the labels are not known
     for text, p in zip(texts, classify(model, reviews, args).softmax(-1).tolist() if texts else []):
         score = {"label": LABELS[p.index(max(p))], "score": max(p)}
         print(json.dumps({"text": text} | score, ensure_ascii=False))
@@ -887,10 +889,10 @@ def predict(args):
 # ---- 11. Command line --------------------------------------------------------------------------------------
 TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
 DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a run for which none is given
-    "pretrain": dict(rate=0.128, layer_decay=1.0, eval_steps=500, dropout=0.0, epochs=1, least=100),
+    "pretrain": dict(rate=0.128, layer_decay=1.0, eval_steps=500, epochs=1, least=100),
     "finetune": dict(rate=0.0768, layer_decay=0.8, epochs=3, least=600, model_name_or_path="runs/pretrain"),
 } | {task: dict(model_name_or_path="runs/finetune") for task in ("evaluate", "predict")}
-RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9), "dropout": (0, 0.99),
+RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
 
 
@@ -928,7 +930,6 @@ def parse_options():
     add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
     add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
     add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.8 to fine-tune.")
-    add("--dropout", type=float, help="Dropout in training; 0 to pretrain, the config's to fine-tune.")
     add = parser.add_argument_group("length of the run, one of").add_mutually_exclusive_group().add_argument
     add("--max_steps", type=int, help="Updates.")
     add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 3.")
@@ -985,7 +986,6 @@ def main():
         args = parse_options()
         fill_in(args)
         choose_hardware(args)
-        setproctitle(f"convbert {args.task}")
         TASKS[args.task](args)
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does

@@ -60,7 +60,7 @@ def command(job, data, *more):
     if variant == "bf16":
         options += ["--precision", "bf16"]
     if variant == "wrap":  # three batches in an epoch of pretraining: it ends in the middle of an update
-        options += ["--gradient_accumulation_steps", "2", "--dropout", "0.1", "--max_train_samples"]
+        options += ["--gradient_accumulation_steps", "2", "--max_train_samples"]
         options += ["70" if job == "finetune" else "13"]
     return tuple(map(str, (*options, *more)))
 
@@ -415,7 +415,7 @@ def test_a_finished_run_is_not_taken_for_one_with_other_options(finished):
 
 OTHER = dict(learning_rate="1e-3", seed="7", max_steps="20", batch_size="5", objective="rtd",
              weight_decay="0.5", warmup_ratio="0.5", mlm_probability="0.3", gradient_accumulation_steps="2",
-             max_seq_length="24", precision="bf16", dropout="0.2", eval_steps="4", max_eval_samples="6",
+             max_seq_length="24", precision="bf16", eval_steps="4", max_eval_samples="6",
              max_train_samples="20", layer_decay="0.9")
 
 
@@ -651,7 +651,8 @@ def overtrained(data, monkeypatch):
     """
     rows = [f"{i}\t{('좋아요', '싫어요')[i % 2]}\t{1 - i % 2}" for i in range(80)]
     (data / "easy.txt").write_text("\n".join(["id\tdocument\tlabel", *rows, ""]), encoding="utf-8")
-    (data / "easy.json").write_text(json.dumps(MODEL | {"initializer_range": 0.3}))  # for it to learn soon
+    soon = {"initializer_range": 0.3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (data / "easy.json").write_text(json.dumps(MODEL | soon))  # for it to learn soon
     training_step, score_reviews, scored = convbert.training_step, convbert.score_reviews, []
 
     def step_that_unlearns(model, optimizer, batches, args, step):
@@ -667,7 +668,7 @@ def overtrained(data, monkeypatch):
 
     monkeypatch.setattr(convbert, "training_step", step_that_unlearns)
     monkeypatch.setattr(convbert, "score_reviews", noted_score)
-    options = command("finetune", data, "--train_file", data / "easy.txt", "--seed", "0", "--dropout", "0",
+    options = command("finetune", data, "--train_file", data / "easy.txt", "--seed", "0",
                       "--config_name", data / "easy.json", "--batch_size", "8", "--max_steps", "30",
                       "--learning_rate", "1e-2", "--layer_decay", "1")
     return options, scored
