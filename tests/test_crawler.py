@@ -7,6 +7,7 @@ plain enough for any converter.
 import bz2
 import contextlib
 import email.utils
+import errno
 import hashlib
 import http.server
 import io
@@ -18,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -219,6 +221,7 @@ LASTING = {  # name: path, what it answers each time, and what the message must 
     "forbidden": ("/kowiki/", status(403), "403", "--contact"),
     "no such mirror": ("/kowiki/", status(404), "404", "--url"),
     "dump gone": (AT, status(404), AT, "404"),
+    "no range at all": (AT, status(416), "416"),
     "never well": (AT, status(503), AT, "503"),
     "patience beyond reason": (AT, status(429, Retry_After=86400), "429", "86400 s"),
     "cut off at once": (AT, cut(0), AT),
@@ -285,6 +288,18 @@ def test_file_without_a_known_sha1_is_continued_only_by_its_tag(server, waits, t
     assert asked_for(server, "/my.xml.bz2")[-1]["Range"] == "bytes=900-"
     assert (tmp_path / "my.xml.bz2").read_bytes() == server.files["/my.xml.bz2"]
     assert not read_json(tmp_path / "my.xml.bz2.json")["sha1_was_published"]
+
+
+def test_file_that_is_whole_but_has_not_got_its_name_is_not_fetched_again(server, waits, tmp_path):
+    server.files["/my.xml.bz2"] = server.dump  # without a known length or SHA-1, so that 416 tells
+    (tmp_path / "my.xml.bz2.part").write_bytes(server.dump)
+    (tmp_path / "my.xml.bz2.part.tag").write_text(f'"{hashlib.sha1(server.dump).hexdigest()}"')
+    options = ("--stage", "download", "--url", server.url + "/my.xml.bz2", "--output_dir", tmp_path)
+    check_success(run(kowiki, *options))
+    assert (tmp_path / "my.xml.bz2").read_bytes() == server.dump
+    ranges = [headers.get("Range") for headers in asked_for(server, "/my.xml.bz2")]
+    assert ranges == [f"bytes={len(server.dump)}-"]
+    assert not waits
 
 
 def test_disk_too_small_is_told_before_the_download(server, tmp_path, monkeypatch):
@@ -440,6 +455,14 @@ def test_page_that_takes_too_long_or_breaks_the_parser_is_skipped(monkeypatch):
         (["fine"], None), ([], "out of time"), ([], "failed: RecursionError"), (["a b c"], None)]
 
 
+def test_page_out_of_time_is_counted(tmp_path):
+    pages = [page(1, "{{lang|en|가}} " * 100_000), page(2, PROSE.format(2))]
+    dump = write_dump(tmp_path / "a.xml", pages)
+    check_success(extract(dump, tmp_path / "out", "--page_seconds", 0.01))
+    assert read_json(tmp_path / "out/kowiki.txt.json")["dropped"] == {"out of time": 1}
+    assert list(articles(tmp_path / "out")) == ["문서 2"]
+
+
 def flip(data, at):
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
@@ -525,13 +548,46 @@ def test_full_disk_is_told(many, server, waits, tmp_path):
     check_error(extract(many.dump, tmp_path), "kowiki.txt.tmp", "No space left")
     (tmp_path / f"{NAME}.part").symlink_to("/dev/full")
     check_error(fetch_dump(server, tmp_path), f"{NAME}.part", "No space left")
+    shutil.copy(SAMPLE / "kowiki.txt", tmp_path / "kowiki.txt")
+    (tmp_path / "kowiki.vocab.tmp").symlink_to("/dev/full")
+    check_error(vocab(tmp_path), "kowiki.vocab.tmp", "No space left")
+    (tmp_path / "ratings_train.txt.tmp").symlink_to("/dev/full")
+    check_error(local(tmp_path), "ratings_train.txt.tmp", "No space left")
     assert not waits
 
 
-@pytest.mark.skipif(getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere")
-def test_folder_without_permission_is_told(tmp_path):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    check_error(extract(SAMPLE / "kowiki-sample.xml", tmp_path / "closed"), "closed")
+@contextlib.contextmanager
+def without_rights():
+    """What is done here, root does as a user who owns nothing; for all others, nothing changes."""
+    if root := os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such permissions on this system")
+def test_folder_without_permission_is_told(server, tmp_path):
+    import wget  # noqa: F401  who has no rights may be unable to load modules, too
+
+    check_success(fetch_dump(server, tmp_path))
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to the user who owns nothing
+        os.chmod(folder, 0o755)
+        closed = Path(folder) / "closed"
+        closed.mkdir()
+        dump = write_dump(Path(folder) / "a.xml", [page(1, PROSE.format(1))])
+        shutil.copy(SAMPLE / "kowiki.txt", closed)
+        closed.chmod(0o555)
+        with without_rights():
+            check_error(fetch_dump(server, closed), "closed", "Permission denied")
+            check_error(extract(dump, closed, "--overwrite"), "closed", "Permission denied")
+            check_error(vocab(closed), "closed", "Permission denied")
+            check_error(reviews(closed, "--url", server.url), "closed", "Permission denied")
+        dump.chmod(0)
+        with without_rights():
+            check_error(extract(dump, closed, "--overwrite"), "a.xml", "Permission denied")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11, 5), reason="there, Python waits for them for ever (gh-94777)")
@@ -686,11 +742,14 @@ def test_store_is_updated_in_place_and_gives_the_same_text(mongo, tmp_path):
     dump = write_dump(tmp_path / "a.xml", revisions(300))
     check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert read_json(tmp_path / "out/kowiki.txt.json")["stored"] == 300
-    write_dump(dump, revisions(300, changed=(7, 20, 255)))
+    changed = (7, 20, 255)  # 1 %
+    write_dump(dump, revisions(300, changed))
+    store = common.Store(mongo.uri, "articles")
+    store.collection.update_many({}, {"$set": {"untouched": True}})  # goes when a document is replaced
     check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert read_json(tmp_path / "out/kowiki.txt.json")["stored"] == 3
-    store = common.Store(mongo.uri, "articles")
     found = list(store.read())
+    assert tuple(document["_id"] for document in found if "untouched" not in document) == changed
     assert [document["_id"] for document in found] == list(range(1, 301))
     assert found[6] == {"_id": 7, "revision": 2, "title": "문서 7", "text": PROSE.format(-7),
                         "date": "2026-11-01T00:00:00Z"}
@@ -717,6 +776,27 @@ def test_store_that_goes_away_is_told_and_the_next_run_completes_it(mongo, tmp_p
     assert len(articles(tmp_path / "out")) == 300
 
 
+def test_store_that_goes_away_during_an_export_is_told(mongo, tmp_path, monkeypatch):
+    dump = write_dump(tmp_path / "a.xml", revisions(300))
+    check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    real = common.Store.read
+
+    def read(self):
+        for number, document in enumerate(real(self)):
+            if number == 50:  # the first answer of the server holds 101 documents
+                mongo.stop()
+            yield document
+
+    options = ("--stage", "extract", "--from_store", mongo.uri, "--output_dir", tmp_path / "export")
+    monkeypatch.setattr(common.Store, "read", read)
+    check_error(run(kowiki, *options), "--store", "0 articles so far")
+    assert not (tmp_path / "export/kowiki.txt").exists()
+    mongo.start()
+    monkeypatch.setattr(common.Store, "read", real)
+    check_success(run(kowiki, *options[:3], mongo.uri, *options[4:]))
+    assert (tmp_path / "export/kowiki.txt").read_bytes() == (tmp_path / "out/kowiki.txt").read_bytes()
+
+
 def refusing_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -731,6 +811,13 @@ def test_store_that_is_not_there_is_told_without_its_password(option, tmp_path):
     check_error(result, "--store 127.0.0.1", "refused")
     assert "secret" not in result.err
     check_error(extract(SAMPLE / "kowiki-sample.xml", tmp_path, option, "postgres://a"), "--store")
+
+
+def test_store_of_reviews_that_is_not_there_is_told_after_the_files_are(tmp_path):
+    pytest.importorskip("pymongo")
+    uri = f"mongodb://127.0.0.1:{refusing_port()}/wiki?serverSelectionTimeoutMS=300"
+    check_error(local(tmp_path, "--store", uri), "--store", "127.0.0.1", "refused")
+    assert sorted(os.listdir(tmp_path)) == ["nsmc.json", "ratings_test.txt", "ratings_train.txt"]
 
 
 # ---- Reviews
@@ -801,6 +888,29 @@ def test_reviews_arrive_after_faults_that_pass(faults, nsmc, waits, tmp_path):
     check_success(reviews(tmp_path, "--url", nsmc.url))
     assert (tmp_path / "ratings_test.txt").read_bytes() == (SAMPLE / "ratings_test.txt").read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_reviews_killed_on_their_way_arrive_and_leave_nothing_else(nsmc, tmp_path):
+    hold = threading.Event()
+    nsmc.faults["/ratings_train.txt"] = [lambda handler: hold.wait(60) and None]
+    process = start("naver_movie.py", "--url", nsmc.url, "--output_dir", tmp_path)
+    wait_for(lambda: nsmc.asked)
+    process.kill()
+    process.communicate()
+    hold.set()
+    assert os.listdir(tmp_path) == ["ratings_train.txt.part"]
+    check_success(reviews(tmp_path, "--url", nsmc.url))
+    assert sorted(os.listdir(tmp_path)) == ["nsmc.json", "ratings_test.txt", "ratings_train.txt"]
+
+
+def test_reviews_that_find_no_room_are_told(nsmc, waits, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("wget.download", full)
+    check_error(reviews(tmp_path, "--url", nsmc.url), "ratings_train.txt", "No space left")
+    assert not waits
+    assert not os.listdir(tmp_path)
 
 
 def test_reviews_of_another_make_are_not_taken_for_the_official(nsmc, waits, tmp_path):

@@ -12,7 +12,6 @@ import shutil
 import socket
 import ssl
 import sys
-import tempfile
 import time
 import urllib.request
 from email.utils import parsedate_to_datetime
@@ -56,7 +55,8 @@ def make_parser(description):
     parser.add_argument("--contact", default="see the repository of ko-ConvBERT",
                         help="Mail address or page of yours, sent to the server in the User-Agent.")
     parser.add_argument("--overwrite", action="store_true", help="Makes again, and replaces, what there is.")
-    parser.add_argument("--store", metavar="URI", help="Keeps the data in MongoDB as well, mongodb://HOST/NAME.")
+    parser.add_argument("--store", metavar="URI",
+                        help="Keeps the data in MongoDB as well, mongodb://HOST/NAME.")
     return parser
 
 
@@ -76,12 +76,23 @@ def run(main):
 
 # ---- Files: one gets its name only when it is whole --------------------------------------------------------
 @contextlib.contextmanager
+def disk_faults(path):
+    """Makes UserErrors of the faults of the disk, with the name of the file: a full disk tells none."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; the same command goes on from here") from None
+
+
+@contextlib.contextmanager
 def replacing(path):
     """Yields the name FILE.tmp; what is written there is synced to the disk and takes the place of path."""
-    yield (temporary := Path(f"{path}.tmp"))
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary = Path(f"{path}.tmp")
+    with disk_faults(temporary):
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
 
 
 def write_json(path, value):
@@ -248,10 +259,8 @@ def download(url, path, size=None, sha1=None):
     missing = (size or 0) - (part.stat().st_size if part.exists() else 0)
     if missing > (free := shutil.disk_usage(path.parent).free):
         raise UserError(f"{path}: needs {missing:,} more bytes, the disk has {free:,}; see --output_dir")
-    try:
+    with disk_faults(part):  # those of the network are UserErrors by then
         retry(lambda: fetch_rest(url, part, size, sha1), url)
-    except OSError as error:  # no fault of the network, those are UserErrors by now
-        raise UserError(f"{part}: {error.strerror or error}; the same command goes on from here") from None
     found, length = file_sha1(part), part.stat().st_size
     Path(f"{part}.tag").unlink(missing_ok=True)
     if found != (sha1 or found) or length != (size or length):
@@ -267,20 +276,25 @@ def wget_file(url, path, git_name):
     import wget
 
     path, here = Path(path).absolute(), Path.cwd()
+    folder = Path(f"{path}.part")  # wget leaves its temporary files in the current folder: this one
 
-    def attempt():  # wget leaves its temporary files in the current folder: one that goes away
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            os.chdir(folder)
-            try:
-                fetched = Path(wget.download(url, bar=None)).absolute()
-            finally:
-                os.chdir(here)
-            if (found := git_sha1(fetched)) != git_name:
-                raise Cut(f"came as git blob {found}, {fetched.stat().st_size:,} bytes, not {git_name}", 0)
-            os.replace(fetched, path)
+    def attempt():
+        shutil.rmtree(folder, ignore_errors=True)  # of the last attempt, or of a run that was killed
+        folder.mkdir(parents=True)
+        os.chdir(folder)
+        try:
+            fetched = Path(wget.download(url, bar=None)).absolute()
+        finally:
+            os.chdir(here)
+        if (found := git_sha1(fetched)) != git_name:
+            raise Cut(f"came as git blob {found}, {fetched.stat().st_size:,} bytes, not {git_name}", 0)
+        os.replace(fetched, path)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    retry(attempt, url)
+    try:
+        with disk_faults(path):
+            retry(attempt, url)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # ---- MongoDB -----------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from xml.parsers import expat
 
 import common
 import wikitext
-from common import UserError, file_sha1, manifest, read_json, replacing, write_json
+from common import UserError, disk_faults, file_sha1, manifest, read_json, replacing, write_json
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
@@ -332,6 +332,13 @@ class TextFile:
         if there > self.state["bytes"]:
             self.file.truncate(self.state["bytes"])
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        with contextlib.suppress(OSError):  # the disk is still full, which has been told
+            self.file.close()
+
     def add(self, batch):
         """Appends the articles of a batch, counts the other pages, and every 1,000 pages saves the state."""
         state = self.state
@@ -376,24 +383,20 @@ def extract_stage(args):
     if known := finished_text(path, origin, args.overwrite):
         return known
     store = common.Store(args.store, "articles") if args.store else None
-    text = TextFile(path, origin)
-    try:
-        for batch in (from_store if args.from_store else from_dump)(args, text.state["pages"]):
-            for page in batch:
-                if not page["reason"] and sum(map(len, page["lines"])) < args.min_chars:
-                    page["reason"] = "short"
-            if store:
-                text.state["stored"] += store_articles(store, batch, args.overwrite)
-            text.add(batch)
-        return text.finish()
-    except UserError as error:
-        text.save()
-        raise UserError(f"{error}; {text.state['articles']:,} articles so far are in {text.part}") from None
-    except OSError as error:
-        raise UserError(f"{text.part}: {error.strerror or error}; the same command goes on here") from None
-    finally:
-        with contextlib.suppress(OSError):  # the disk is still full, which has been told
-            text.file.close()
+    with TextFile(path, origin) as text, disk_faults(text.part):
+        try:
+            for batch in (from_store if args.from_store else from_dump)(args, text.state["pages"]):
+                for page in batch:
+                    if not page["reason"] and sum(map(len, page["lines"])) < args.min_chars:
+                        page["reason"] = "short"
+                if store:
+                    text.state["stored"] += store_articles(store, batch, args.overwrite)
+                text.add(batch)
+            return text.finish()
+        except UserError as error:
+            text.save()
+            raise UserError(
+                f"{error}; {text.state['articles']:,} articles so far are in {text.part}") from None
 
 
 def finished_text(path, origin, overwrite):

@@ -28,91 +28,113 @@ def words(text):
     return text.split()
 
 
+def entries(text):
+    """The entries of a table whose entries may hold blanks: what commas part, a list of str."""
+    return [" ".join(entry.split()) for entry in text.split(",")]
+
+
+def pairs(table):
+    """{a: b} of the entries a=b."""
+    return dict(entry.split("=") for entry in table)
+
+
 # ---- 1. Policy: what becomes of what -----------------------------------------------------------------------
 # A template becomes this text, {1} its first argument, {name} a named one; case of latin letters is ignored.
 # A template that is not here nor in `template` becomes nothing: boxes, citations, notices, navigation, flags.
+FIRST_ARGUMENT = entries("""
+    한자, hanja, ipa, 학명, ruby, 루비, 윗주, abbr, 약어, 툴팁, tooltip, unicode, 유니코드,
+    ill, 임시링크, 국기나라,
+    nowrap, nobr, 줄바꿈 방지, 강조, 굵게, 작게, 크게, small, big, sub, 아래 첨자, 밑줄,
+    수학, math, mvar, nts, num""")
+DATES = entries("""
+    출생일, 출생일과 나이, birth date, 사망일, 사망일과 나이, death date, 날짜,
+    시작일, 시작 날짜, start date, 종료일, 종료 날짜, end date""")
+QUOTATIONS = entries("인용문, 인용문2, quote, cquote, blockquote")
 TEMPLATES = {
-    # a language, a script, a name
-    "lang": "{2}", "한자": "{1}", "문화어": "문화어: {1}", "ipa": "{1}", "학명": "{1}", "nihongo": "{1}({2})",
-    "ruby": "{1}", "루비": "{1}", "윗주": "{1}", "abbr": "{1}", "약어": "{1}", "툴팁": "{1}",
-    "tooltip": "{1}",
-    "unicode": "{1}", "유니코드": "{1}", "ill": "{1}", "임시링크": "{1}", "국기나라": "{1}",
-    # how text looks
-    "nowrap": "{1}", "nobr": "{1}", "줄바꿈 방지": "{1}", "강조": "{1}", "굵게": "{1}", "작게": "{1}",
-    "크게": "{1}",
-    "small": "{1}", "big": "{1}", "sup": "{1}", "sub": "{1}", "위 첨자": "{1}", "아래 첨자": "{1}",
-    "밑줄": "{1}",
-    "색": "{2}", "color": "{2}", "글씨 색": "{2}", "·": " · ", "!": "|",
-    # numbers, dates, formulas
-    "수학": "{1}", "math": "{1}", "mvar": "{1}", "nts": "{1}", "num": "{1}", "분수": "{1}/{2}",
-    "frac": "{1}/{2}",
-    "출생일": "{date}", "출생일과 나이": "{date}", "사망일": "{date}", "사망일과 나이": "{date}",
-    "날짜": "{date}",
-    "시작일": "{date}", "start date": "{date}", "birth date": "{date}", "death date": "{date}",
-    "convert": "{measure}", "변환": "{measure}", "val": "{1} {u}{ul}",
-    # blocks
-    "인용문": "\n{1}{내용}{text}\n", "인용문2": "\n{1}{내용}{text}\n", "quote": "\n{1}{text}\n",
-    "cquote": "\n{1}{text}\n", "blockquote": "\n{1}{text}\n", "시": "\n{1}\n", "poem": "\n{1}\n",
-    "columns-list": "\n{1}\n",
-}  # fmt: skip
+    **dict.fromkeys(FIRST_ARGUMENT, "{1}"),
+    **dict.fromkeys(DATES, "{date}"),
+    **dict.fromkeys(QUOTATIONS, "\n{1}{내용}{text}\n"),
+    **dict.fromkeys(["시", "poem", "columns-list"], "\n{1}\n"),
+    **dict.fromkeys(["lang", "색", "color", "글씨 색"], "{2}"),
+    **dict.fromkeys(["sup", "위 첨자"], "^{1}"),  # 10^3 is not 103
+    **dict.fromkeys(["분수", "frac"], "{1}/{2}"),
+    **dict.fromkeys(["convert", "변환"], "{measure}"),
+    "val": "{quantity}",
+    "문화어": "문화어: {1}",
+    "nihongo": "{1}({2})",
+    "·": " · ",
+    "!": "|",
+}
 # Values only MediaWiki knows, as it knows those of {{#if: ...}}: the sentence that needs one is dropped.
-VARIABLES = set(words("""pagename fullpagename sitename currentyear currentmonth currentday numberofarticles
-    localyear 문서이름 현재연도 현재년 현재월 현재월이름 현재일 현재요일 현재시분 문서수"""))
+VARIABLES = set(words("""
+    pagename fullpagename sitename currentyear currentmonth currentday numberofarticles
+    문서이름 문서수 현재연도 현재년 현재월 현재월이름 현재일 현재요일 현재시분 localyear 나이 age"""))
 # {{llang|en|x}} and {{lang-en|x}}, "영어: x"; a code that is not here leaves x alone.
-LANGUAGES = dict(pair.split("=") for pair in words("""en=영어 ja=일본어 zh=중국어 fr=프랑스어 de=독일어
-    es=스페인어 ru=러시아어 it=이탈리아어 pt=포르투갈어 la=라틴어 el=그리스어 ar=아랍어 fa=페르시아어
-    he=히브리어 tr=튀르키예어 vi=베트남어 th=태국어 id=인도네시아어 ms=말레이어 hi=힌디어 sa=산스크리트어
-    mn=몽골어 uk=우크라이나어 pl=폴란드어 cs=체코어 sk=슬로바키아어 hu=헝가리어 ro=루마니아어 bg=불가리아어
-    sr=세르비아어 hr=크로아티아어 sl=슬로베니아어 nl=네덜란드어 sv=스웨덴어 no=노르웨이어 nb=노르웨이어
-    da=덴마크어 fi=핀란드어 et=에스토니아어 lv=라트비아어 lt=리투아니아어 is=아이슬란드어 ga=아일랜드어
-    cy=웨일스어 eu=바스크어 ca=카탈루냐어 gl=갈리시아어 sq=알바니아어 mk=마케도니아어 be=벨라루스어
-    ka=조지아어 hy=아르메니아어 az=아제르바이잔어 kk=카자흐어 uz=우즈베크어 ky=키르기스어 tg=타지크어
-    tk=투르크멘어 ur=우르두어 bn=벵골어 ta=타밀어 te=텔루구어 si=싱할라어 ne=네팔어 my=버마어 km=크메르어
-    lo=라오어 bo=티베트어 ug=위구르어 tl=타갈로그어 sw=스와힐리어 am=암하라어 af=아프리칸스어 eo=에스페란토
-    mi=마오리어 haw=하와이어 ain=아이누어 mnc=만주어 ko=한국어"""))
-LANGUAGES |= {"grc": "고대 그리스어", "ang": "고대 영어", "zh-hant": "중국어 정체자",
-              "zh-hans": "중국어 간체자", "yue": "광둥어", "akk": "아카드어", "egy": "이집트어",
-              "non": "고대 노르드어"}  # fmt: skip
+LANGUAGES = pairs(entries("""
+    ko=한국어, ja=일본어, ain=아이누어, zh=중국어, zh-hant=중국어 정체자, zh-hans=중국어 간체자, yue=광둥어,
+    mnc=만주어, mn=몽골어, bo=티베트어, ug=위구르어,
+    vi=베트남어, th=태국어, lo=라오어, km=크메르어, my=버마어, id=인도네시아어, ms=말레이어, tl=타갈로그어,
+    hi=힌디어, sa=산스크리트어, ur=우르두어, bn=벵골어, ta=타밀어, te=텔루구어, si=싱할라어, ne=네팔어,
+    ar=아랍어, fa=페르시아어, he=히브리어, tr=튀르키예어, ka=조지아어, hy=아르메니아어, az=아제르바이잔어,
+    kk=카자흐어, uz=우즈베크어, ky=키르기스어, tg=타지크어, tk=투르크멘어, akk=아카드어, egy=이집트어,
+    en=영어, ang=고대 영어, de=독일어, nl=네덜란드어, sv=스웨덴어, no=노르웨이어, nb=노르웨이어, da=덴마크어,
+    is=아이슬란드어, non=고대 노르드어, ga=아일랜드어, cy=웨일스어, af=아프리칸스어,
+    la=라틴어, fr=프랑스어, es=스페인어, it=이탈리아어, pt=포르투갈어, ro=루마니아어, ca=카탈루냐어,
+    gl=갈리시아어, eu=바스크어, el=그리스어, grc=고대 그리스어, sq=알바니아어,
+    ru=러시아어, uk=우크라이나어, be=벨라루스어, pl=폴란드어, cs=체코어, sk=슬로바키아어, bg=불가리아어,
+    sr=세르비아어, hr=크로아티아어, sl=슬로베니아어, mk=마케도니아어, lv=라트비아어, lt=리투아니아어,
+    fi=핀란드어, et=에스토니아어, hu=헝가리어,
+    sw=스와힐리어, am=암하라어, mi=마오리어, haw=하와이어, eo=에스페란토"""))
+# {{convert|100|km2}}; a unit that is not here stays as it is written.
+UNITS = pairs(words("""
+    C=°C F=°F km2=km² m2=m² cm2=cm² mm2=mm² km3=km³ m3=m³ cm3=cm³ mm3=mm³ sqkm=km² sqm=m²
+    sqmi=제곱마일 sqft=제곱피트 cuft=세제곱피트 acre=에이커"""))
 
 # Links with these prefixes go, caption and all; so do links to the article in another language, [[en:...]].
 DROPPED_LINKS = set(words("파일 그림 file image 분류 category 미디어 media 틀 template"))
 # These prefixes alone go, and the rest stays; as do those after a colon, [[:분류:...]].
-PREFIXES = DROPPED_LINKS | set(words("""w wikt s b q n v c d m commons wiktionary wikisource wikibooks
-    wikiquote species meta voy mw 위키백과 백:위키 위키낱말사전 위키문헌 위키책 특수 특수기능 special 사용자
-    user
-    도움말 help 들머리 portal 위키프로젝트 프로젝트 project wikipedia 토론 위키백과토론 사용자토론 파일토론
-    분류토론 틀토론 초안 모듈"""))
+PREFIXES = DROPPED_LINKS | set(words("""
+    w wikt s b q n v c d m commons wiktionary wikisource wikibooks wikiquote species meta voy mw
+    위키낱말사전 위키문헌 위키책
+    토론 사용자 사용자토론 위키백과 백 위키백과토론 파일토론 틀토론 도움말 분류토론 들머리 위키프로젝트
+    프로젝트 초안 모듈 특수 특수기능
+    user project wikipedia help portal special"""))
 LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[a-z]+)*|simple")
 
 # Tags that go with what they hold, tags that end a line, and tags that only go; <br> becomes a space.
-DROPPED_TAGS = words("""ref references gallery syntaxhighlight source pre timeline score imagemap hiero
-    templatedata graph mapframe maplink categorytree inputbox indicator includeonly table templatestyles
-    style script""")
+DROPPED_TAGS = words("""
+    ref references gallery syntaxhighlight source pre timeline score imagemap hiero templatedata graph
+    mapframe maplink categorytree inputbox indicator includeonly table templatestyles style script""")
 BLOCK_TAGS = words("div p blockquote poem center ul ol li dl dt dd hr h1 h2 h3 h4 h5 h6 section")
-INLINE_TAGS = words("""b i u s em strong big small sub sup span font tt code kbd var samp cite abbr q del ins
-    strike mark bdi bdo time dfn wbr ruby rb noinclude onlyinclude nowiki data link meta tr td th caption
-    tbody thead br math chem ce""")
-SWITCHES = words("""목차숨김 목차보임 목차 단락편집숨김 갤러리숨김 화랑숨김 새글쓰기 새글쓰기숨김 숨은분류
-    색인 색인거부 넘겨주기고정 제목변환숨김 내용변환숨김 NOTOC FORCETOC TOC NOEDITSECTION NOGALLERY
-    NEWSECTIONLINK NONEWSECTIONLINK HIDDENCAT EXPECTUNUSEDCATEGORY INDEX NOINDEX STATICREDIRECT DISAMBIG
-    NOTITLECONVERT NOTC NOCONTENTCONVERT NOCC""")
+INLINE_TAGS = words("""
+    b i u s em strong big small sub sup span font tt code kbd var samp cite abbr q del ins strike mark bdi
+    bdo time dfn wbr ruby rb noinclude onlyinclude nowiki data link meta tr td th caption tbody thead br
+    math chem ce""")
+SWITCHES = words("""
+    목차숨김 목차보임 목차 단락편집숨김 갤러리숨김 화랑숨김 새글쓰기 새글쓰기숨김 숨은분류 색인 색인거부
+    넘겨주기고정 제목변환숨김 내용변환숨김
+    NOTOC FORCETOC TOC NOEDITSECTION NOGALLERY NEWSECTIONLINK NONEWSECTIONLINK HIDDENCAT INDEX NOINDEX
+    EXPECTUNUSEDCATEGORY STATICREDIRECT DISAMBIG NOTITLECONVERT NOTC NOCONTENTCONVERT NOCC""")
 
-# Sections without prose: they go with their subsections.
-NO_PROSE = """같이 보기/함께 보기/더 보기/관련 항목/관련 문서/
-    각주/주석/주해/내용주/미주/출처/출전/인용/인용 문헌/참고/참고 문헌/참고 자료/참고 서적/참고 링크/
-    참고 사이트/각주 및 참고 문헌/각주와 참고 문헌/참고 문헌 및 각주/참조/참조 문헌/관련 서적/관련 문헌/
-    더 읽을거리/읽을거리/추가 문헌/외부 링크/외부 고리/바깥 고리/링크/관련 링크/관련 사이트/외부 참조/
-    See also/References/Notes/External links"""
-DROPPED_SECTIONS = {"".join(title.split()) for title in NO_PROSE.split("/")}
+# Sections without prose: they go with their subsections. Blanks in a title do not matter.
+NO_PROSE = entries("""
+    같이 보기, 함께 보기, 더 보기, 관련 항목, 관련 문서,
+    각주, 주석, 주해, 내용주, 미주, 출처, 출전, 인용, 인용 문헌, 각주 및 참고 문헌, 각주와 참고 문헌,
+    참고, 참고 문헌, 참고 자료, 참고 서적, 참고 링크, 참고 사이트, 참고 문헌 및 각주, 참조, 참조 문헌,
+    관련 서적, 관련 문헌, 더 읽을거리, 읽을거리, 추가 문헌,
+    외부 링크, 외부 고리, 바깥 고리, 링크, 관련 링크, 관련 사이트, 외부 참조,
+    See also, References, Notes, External links""")
+DROPPED_SECTIONS = {"".join(title.split()) for title in NO_PROSE}
 
 # <math>: these commands have a sign; a formula with any other, or with a fraction, is a hole in its sentence.
-SIGNS = dict(pair.split("=") for pair in words("""times=× cdot=· pm=± le=≤ leq=≤ ge=≥ geq=≥ ne=≠ neq=≠
-    approx=≈ equiv=≡ to=→ rightarrow=→ infty=∞ in=∈ subset=⊂ cup=∪ cap=∩ forall=∀ exists=∃ partial=∂ nabla=∇
-    circ=°
-    prime=′ ldots=… dots=… cdots=… alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε zeta=ζ eta=η
-    theta=θ kappa=κ lambda=λ mu=μ nu=ν xi=ξ pi=π rho=ρ sigma=σ tau=τ phi=φ varphi=φ chi=χ psi=ψ omega=ω
+SIGNS = pairs(words("""
+    times=× cdot=· pm=± le=≤ leq=≤ ge=≥ geq=≥ ne=≠ neq=≠ approx=≈ equiv=≡ to=→ rightarrow=→ infty=∞
+    in=∈ subset=⊂ cup=∪ cap=∩ forall=∀ exists=∃ partial=∂ nabla=∇ circ=° prime=′ ldots=… dots=… cdots=…
+    alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε zeta=ζ eta=η theta=θ kappa=κ lambda=λ mu=μ nu=ν
+    xi=ξ pi=π rho=ρ sigma=σ tau=τ phi=φ varphi=φ chi=χ psi=ψ omega=ω
     Gamma=Γ Delta=Δ Theta=Θ Lambda=Λ Xi=Ξ Pi=Π Sigma=Σ Phi=Φ Psi=Ψ Omega=Ω"""))
-SIGNS |= dict.fromkeys(words("mathrm mathbf mathbb mathcal mathit text operatorname left right , ; !"), "")
+SIGNS |= dict.fromkeys(words("mathrm mathbf mathbb mathcal mathit text operatorname left right !"), "")
+SIGNS |= dict.fromkeys([",", ";"], " ")  # 10\,m
 
 # ---- 2. Tags -----------------------------------------------------------------------------------------------
 # Characters that XML forbids, so that no page holds them, mark what was taken out until `tidy` mends it.
@@ -203,7 +225,7 @@ def to_text(wikitext):
 TABLE_MARK = re.compile(r"^[ \t:*#]*(?:(\{\|)|\|\}(?!\}(?!\})))", re.M)
 EXTERNAL = re.compile(r"\[(?:https?://|ftp://|//|mailto:)[^\s\[\]]*"
                       r"(?:[ \t]((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?\]")  # fmt: skip
-URL = re.compile(r"(?:https?|ftp)://[^\s\[\]{}|\"<>\x05]+")
+URL = re.compile(r"(?:https?|ftp)://[^\s\[\]{}|\"<>\x05()]*[^\s\[\]{}|\"<>\x05().,;:!?]")
 PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
 SWITCH = re.compile(rf"__(?:{'|'.join(SWITCHES)})__", re.I)
 RULE = re.compile(r"^-{4,}", re.M)
@@ -234,6 +256,8 @@ def template(inner):
     function, colon, value = name.partition(":")
     if colon and function == "formatnum":
         return group_digits(value.strip())
+    if name.startswith("#tag:"):  # {{#tag:ref|...}}; those that hold prose have a tag of their own
+        return GAP
     if name.startswith("#") or name in VARIABLES:
         return HOLE
     rule = TEMPLATES.get(name)
@@ -248,11 +272,13 @@ def template(inner):
         arguments[key.strip()] = value.strip()
     if rule is None:
         return in_language(name, arguments)
-    for field, make in (("date", date), ("measure", measure)):
+    if not any(arguments.values()) and "{" in rule:
+        return GAP
+    for field, make in (("date", date), ("measure", measure), ("quantity", quantity)):
         if field in rule:
             arguments[field] = make(arguments)
     text = re.sub(r"\{(\w+)\}", lambda field: arguments.get(field[1], ""), rule)
-    return text.strip(" ") if any(arguments.values()) or "{" not in rule else GAP
+    return text.strip(" ") or GAP
 
 
 def in_language(name, arguments):
@@ -269,16 +295,23 @@ def group_digits(number):
 
 
 def date(arguments):
-    """{{...|1924|10|1}} -> 1924년 10월 1일, as much of it as is given."""
-    return " ".join(arguments[key] + unit for key, unit in zip("123", "년월일") if arguments.get(key))
+    """{{...|1924|10|1}} -> 1924년 10월 1일, as much of it as is given; {{...|1924년 10월}} stays as it is."""
+    parts = [(arguments[key], unit) for key, unit in zip("123", "년월일") if arguments.get(key)]
+    return " ".join(part + unit if re.fullmatch(rf"\D*\d+{GAP}*", part) else part for part, unit in parts)
 
 
 def measure(arguments):
-    """{{convert|30|m|ft}} -> 30 m,
-    and {{convert|10|-|20|km2}} -> 10-20 km²: the first unit only."""
+    """{{convert|30|m|ft}} -> 30 m, and {{convert|10|-|20|km2}} -> 10~20 km²: the first unit only."""
     first, second, third, fourth = (arguments.get(key, "") for key in "1234")
-    amount, unit = (first + "~" + third, fourth) if re.fullmatch(r"-|–|~|to|and", second) else (first, second)
-    return f"{amount} {re.sub('(?<=m)([23])$', lambda power: '²³'[int(power[1]) - 2], unit)}"
+    amount, unit = (f"{first}~{third}", fourth) if re.fullmatch(r"-|–|~|to|and", second) else (first, second)
+    return f"{amount} {UNITS.get(unit, unit)}"
+
+
+def quantity(arguments):
+    """{{val|1.5|0.1|e=6|u=m}} -> 1.5±0.1×10^6 m."""
+    amount, error, power = (arguments.get(key, "") for key in ("1", "2", "e"))
+    unit = arguments.get("u") or arguments.get("ul") or ""
+    return f"{amount}{error and '±' + error}{power and '×10^' + power} {unit}"
 
 
 def link(inner):
@@ -359,7 +392,7 @@ def lines_of(text):
     if "{|" in text:
         text = drop_tables(text)
     if "//" in text or "mailto:" in text:
-        text = URL.sub(GAP, EXTERNAL.sub(r"\1", text))
+        text = URL.sub(HOLE, EXTERNAL.sub(r"\1", text))
     if "__" in text:
         text = SWITCH.sub("", text)
     text = BULLET.sub("", DEFINITION.sub(r"\1: ", RULE.sub("", text)))
@@ -374,12 +407,17 @@ RESIDUE = re.compile(rf"[|]|! |{{\||{FILE_OR_CATEGORY}\S|.*(?:섬네일|썸네�
 REF_REMNANT = re.compile(r"</?ref\b[^<>\n]*>?", re.I)
 FORMULAS_ALONE = re.compile(f"^[ \t.,;]*(?:(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})[ \t.,;]*)+$", re.M)
 NOTHING = rf"[\s,;·:~–\-{GAP}{HOLE}]"
-EMPTY_BRACKETS = re.compile(rf" ?[(（\[《〈“‘「『](?=[~:–-]*[\s,;{GAP}{HOLE}]){NOTHING}*[)）\]》〉”’」』]")
+EMPTY_QUOTES = re.compile(rf"[《〈“‘「『][\s{GAP}{HOLE}]+[》〉”’」』]")  # the name that stood there lacks
+EMPTY_BRACKETS = re.compile(rf" ?[(（\[](?=[~:–-]*[\s,;{GAP}{HOLE}]){NOTHING}*[)）\]]")
 AFTER_OPENING = re.compile(rf"(?<=[(（])[\s,;·{GAP}{HOLE}]+")
 BEFORE_CLOSING = re.compile(rf"(?<![\s,;{GAP}])[\s,;{GAP}]+(?=[)）])")
 DOUBLE_COMMA = re.compile(rf",[\s{GAP}]*(?=,)")
 GAPS = re.compile(rf"{GAP}(?: ?{GAP})+")
 BEFORE_STOP = re.compile(rf" ?{GAP} ?(?=[.,])")
+LABEL_ALONE = re.compile(rf"(?<=[(（,;])[^(),;:]{{1,20}}: ?{GAP}(?= ?[,;)）])")  # (발음: , 1950년)
+SLASH = re.compile(rf" ?/ ?{GAP}(?=[,;)）])|(?<=[(（]){GAP} ?/ ?")  # (영어: Garam / )
+# A gap that starts a word and bears a particle, or starts the line and is followed by a comma, was a word.
+LOST_WORD = re.compile(rf"{GAP}(?<![^ ]{GAP})(?=(?:은|는|을|를|의|에|에서|와|과|으로|로) )|^{GAP}(?= ?,)")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -408,7 +446,10 @@ def mended(line):
     """A line without gaps, brackets and commas that they left empty, and sentences that lack a word."""
     if not (GAP in line or HOLE in line or "(," in line or "( " in line or " )" in line or ",)" in line):
         return line
-    line = GAPS.sub(GAP, line)
+    line = EMPTY_QUOTES.sub(HOLE, GAPS.sub(GAP, line))
+    if ":" in line or "/" in line:
+        line = SLASH.sub(GAP, LABEL_ALONE.sub(GAP, line))
+    line = LOST_WORD.sub(HOLE, line)
     line = BEFORE_CLOSING.sub("", AFTER_OPENING.sub("", EMPTY_BRACKETS.sub("", line)))
     line = BEFORE_STOP.sub("", DOUBLE_COMMA.sub("", line)).replace(GAP, "")
     if HOLE in line:
