@@ -175,7 +175,7 @@ class Dropout(nn.Dropout):
         lost = round(256 * self.p)
         words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
         keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= lost
-        return x * keep / (1 - lost / 256)
+        return x * keep.view(torch.uint8) / (1 - lost / 256)  # a product with bool takes four times as long
 
 
 class ConvBertSelfAttention(nn.Module):
@@ -217,7 +217,7 @@ class ConvBertSelfAttention(nn.Module):
             scores = scores if keep is None else scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
             attended = self.dropout(scores.softmax(-1)) @ v  # [B, N, T, D]
         convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D] or none
-        return torch.cat([attended, *convolved], dim=1).transpose(1, 2).flatten(2)  # [B, T, 2A]
+        return torch.cat([half.transpose(1, 2) for half in (attended, *convolved)], 2).flatten(2)  # [B,T,2A]
 
     def split_heads(self, x):  # [B, T, A] -> [B, N, T, D]
         return x.unflatten(-1, (self.N, self.D)).transpose(1, 2).contiguous()
@@ -231,7 +231,7 @@ class ConvBertSelfAttention(nn.Module):
         else:
             source = u
             if self.conv_type == "sdconv":
-                span = self.key_conv_attn_layer(x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
+                span = recomputed(self.key_conv_attn_layer, x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
                 source = (q.transpose(1, 2) * span).flatten(2)  # [B, T, A]
             kernels = self.conv_kernel_layer(source).unflatten(-1, (self.N, -1))  # [B, T, N, K]
         return recomputed(convolve, self.split_heads(u), kernels.softmax(-1).transpose(1, 2))
