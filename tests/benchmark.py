@@ -148,10 +148,8 @@ def make_args(row, side, options):
     """What convbert's functions want to know, after the process has been set up for its side."""
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = True  # for both sides
-    task, layer_decay = ("finetune", 0.8) if row.kind == "finetune" else ("pretrain", 1.0)
     args = SimpleNamespace(device=torch.device(options.device), precision=row.precision, num_threads=None,
-                           seed=0, weight_decay=0.01, layer_decay=layer_decay, task=task, rank=0,
-                           world_size=1, gradient_accumulation_steps=1)
+                           seed=0, weight_decay=0.01, layer_decay=0.8 if row.kind == "finetune" else 1.0)
     if not side.startswith("hf"):  # operators and GEMM too: neither form of them is to pay for fresh memory
         convbert.choose_hardware(args)  # among the rest, it has glibc keep what is freed
     return args
