@@ -52,7 +52,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
 LABELS = ("negative", "positive")
-recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # saves memory
+recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # no dropout in it
 
 
 class UserError(Exception):
@@ -269,7 +269,7 @@ class ConvBertLayer(nn.Module):
     def forward(self, x, mask=None):  # [B, T, H] -> [B, T, H]
         output = self.attention["output"]
         x = output["LayerNorm"](x + self.dropout(output["dense"](self.attention["self"](x, mask))))
-        y = self.intermediate["dense"](x)  # [B, T, I]
+        y = self.intermediate["dense"](x)  # [B, T, I]; its GELU is cheaper done twice than kept
         y = recomputed(lambda y: self.output["dense"](F.gelu(y)), y)  # [B, T, H]
         return self.output["LayerNorm"](x + self.dropout(y))
 
@@ -684,13 +684,14 @@ def open_run(args, model, optimizer):
     folder, here = args.output_dir, f"--output_dir {args.output_dir}"
     folder.mkdir(parents=True, exist_ok=True)
     metrics, finished, found = folder / "metrics.jsonl", folder / "train_results.json", checkpoints(folder)
-    files = {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}
     free = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
             "save_steps", "save_total_limit")  # options that may differ between two parts of one run
     options = {k: str(v) for k, v in vars(args).items() if k not in free} | {"config": str(model.config)}
-    state = {"options": options, "step": 0, "seconds": 0.0, "evals": [], "best": {}, "log_size": 0,
-             "losses": [], "tokens": 0, "logged": 0.0}  # the last three: since the last line of the log
-    if found and args.resume and not args.overwrite_output_dir:
+    if args.overwrite_output_dir:
+        finished.unlink(missing_ok=True)
+        for old in found:
+            shutil.rmtree(old)
+    elif found and args.resume:
         state = last_state(found)
         if other := [name for name in options if state["options"].get(name) != options[name]]:
             raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
@@ -699,16 +700,14 @@ def open_run(args, model, optimizer):
             raise SystemExit(0)
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
+        os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
         print(f"going on from {folder}/checkpoint-{state['step']}", file=sys.stderr)
-    elif files and not args.overwrite_output_dir:
+        return state
+    elif files := {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}:
         raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
-    if args.overwrite_output_dir:
-        finished.unlink(missing_ok=True)
-        for old in found:
-            shutil.rmtree(old)
-    metrics.touch()
-    os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
-    return state
+    metrics.write_text("")
+    since_log = {"losses": [], "tokens": 0, "logged": 0.0}
+    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}, "options": options} | since_log
 
 
 # ---- 9. The loop of both trainings -------------------------------------------------------------------------
@@ -986,6 +985,7 @@ def main():
         args = parse_options()
         fill_in(args)
         choose_hardware(args)
+        setproctitle(f"convbert {args.task}")
         TASKS[args.task](args)
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does
