@@ -27,10 +27,10 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
-import shutil
 import signal
 import sys
 import time
@@ -41,6 +41,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
@@ -49,14 +50,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+from runs import UserError, find_state, open_log, replacing, save_checkpoint, write_json
+
 ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
 LABELS = ("negative", "positive")
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # no dropout in it
-
-
-class UserError(Exception):
-    """Something the user can put right; the command line prints it as one line and ends with status 2."""
 
 
 # ---- 1. Configuration --------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class SeparableConv1D(nn.Module):
     def forward(self, x):  # [B, T, H]
         # depthwise(x.mT).mT as an image one pixel high: no copies; in fp32, whose gradient is faster on CPUs
         with torch.autocast(x.device.type, enabled=False):
-            weight = self.depthwise.weight[:, :, None]  # [H, 1, 1, K]
+            weight = self.depthwise.weight.unflatten(1, (1, 1))  # [H, 1, 1, K]
             row = x.to(weight.dtype).mT[:, :, None]  # [B, H, 1, T]
             spans = F.conv2d(row, weight, padding=(0, weight.size(-1) // 2), groups=x.size(-1))
         spans = spans.squeeze(2).mT.to(x.dtype)  # [B, T, H]
@@ -592,16 +592,22 @@ class Reviews:
 
 
 # ---- 7. Optimisation ---------------------------------------------------------------------------------------
-def make_optimizer(model, args):
-    """AdamW; biases and LayerNorms are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
-    groups, top = {}, model.config.num_hidden_layers + 2
+def make_optimizers(model, args):
+    """AdamW; in pretraining Muon (Jordan et al. 2024) for the matrices of the layers: it makes their momentum
+    orthogonal, so that all directions are learnt alike, in steps as large as AdamW's. Biases and LayerNorms
+    are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
+    muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
+    adamw = functools.partial(torch.optim.AdamW, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
+    groups, top = {muon: {}, adamw: {}}, model.config.num_hidden_layers + 2
     for name, parameter in model.named_parameters():
         decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else args.weight_decay
         layer = name.partition("encoder.layer.")[2].partition(".")[0]
         depth = int(layer) + 1 if layer else 0 if "embeddings" in name else top
-        groups.setdefault((decay, args.layer_decay ** (top - depth)), []).append(parameter)
-    groups = [{"params": group, "weight_decay": key[0], "scale": key[1]} for key, group in groups.items()]
-    return torch.optim.AdamW(groups, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
+        matrix = layer and name.endswith("weight") and parameter.ndim == 2
+        key = {"weight_decay": decay, "scale": args.layer_decay ** (top - depth)}
+        kind = groups[muon if matrix and args.task == "pretrain" else adamw]
+        kind.setdefault(tuple(key.values()), {"params": []} | key)["params"].append(parameter)
+    return [make(list(kind.values())) for make, kind in groups.items() if kind]
 
 
 def schedule(args, state):
@@ -618,99 +624,44 @@ def run_model(model, batch, args):
         return model(**{name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()})
 
 
-def training_step(model, optimizer, batches, args, step):
-    """One update from all the batches; returns the loss, or raises UserError if that is not finite."""
-    model.train()
-    torch.manual_seed(args.seed * 1_000_003 + step)  # dropout and sampling depend on seed and step alone
-    loss = 0.0
-    for batch in batches:
+def training_step(model, optimizers, batches, args, step):
+    """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
+    model.train(args.task == "finetune")  # which only dropout heeds: there is none in pretraining
+    loss, first = 0.0, (step * WORLD + RANK) * len(batches)
+    for number, batch in enumerate(batches, first):  # dropout and sampling depend on seed and number alone
+        torch.manual_seed(args.seed * 1_000_003 + number)
         part = run_model(model, batch, args).loss / len(batches)
         part.backward()
         loss += part.item()
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     if not math.isfinite(loss + norm):
         raise UserError(f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is kept")
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
     return loss
 
 
-# ---- 8. Checkpoints: a file or a folder gets its name only when it is whole --------------------------------
-@contextlib.contextmanager
-def replacing(path):
-    """Yields a temporary name beside path; what is written there takes the place of path at the end."""
-    yield (temporary := Path(f"{path}.tmp"))
-    os.replace(temporary, path)
+def mean_over_processes(*numbers, device):
+    """The means of what each process gives. None goes on before all have come here."""
+    if WORLD == 1:
+        return numbers
+    total = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return (total / WORLD).tolist()
 
 
-def write_json(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+# ---- 8. The loop of both trainings -------------------------------------------------------------------------
+def keep_metrics(state, rate, log):
+    """Notes the steps since the last time: mean loss, last learning rate, tokens a second. Returns a text."""
+    speed = state["tokens"] / (state["seconds"] - state["logged"])
+    record = {"step": state["step"], "loss": float(np.mean(state["losses"])), "learning_rate": rate,
+              "tokens_per_second": speed, "seconds": state["seconds"]}
+    print(json.dumps(record), file=log, flush=True)
+    state |= {"losses": [], "tokens": 0, "logged": state["seconds"]}
+    return "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s".format(**record)
 
 
-def checkpoints(folder):
-    return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
-
-
-def save_checkpoint(args, model, optimizer, state):
-    """checkpoint-STEP: a model folder, and in training_state.pt all that is needed to go on from there."""
-    temporary, log = args.output_dir / "checkpoint.tmp", args.output_dir / "metrics.jsonl"
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    more = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "log_size": log.stat().st_size}
-    torch.save(state | more, temporary / "training_state.pt")
-    temporary.rename(args.output_dir / f"checkpoint-{state['step']}")
-    for old in checkpoints(args.output_dir)[: -args.save_total_limit]:
-        shutil.rmtree(old)
-
-
-def last_state(found):
-    """What the newest readable checkpoint holds; damaged ones are renamed. UserError if none is left."""
-    for folder in reversed(found):
-        try:
-            return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
-        except Exception as error:  # reading a damaged file can raise almost anything
-            if isinstance(error, OSError):  # but this is no damage
-                raise
-            folder.rename(f"{folder}.damaged")
-            print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
-    raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts anew")
-
-
-def open_run(args, model, optimizer):
-    """Readies the output folder; returns the state of the last checkpoint in it, or that of a new run.
-    UserError where two runs would mix or files be overwritten, SystemExit if this one is finished."""
-    folder, here = args.output_dir, f"--output_dir {args.output_dir}"
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics, finished, found = folder / "metrics.jsonl", folder / "train_results.json", checkpoints(folder)
-    free = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
-            "save_steps", "save_total_limit")  # options that may differ between two parts of one run
-    options = {k: str(v) for k, v in vars(args).items() if k not in free} | {"config": str(model.config)}
-    if args.overwrite_output_dir:
-        finished.unlink(missing_ok=True)
-        for old in found:
-            shutil.rmtree(old)
-    elif found and args.resume:
-        state = last_state(found)
-        if other := [name for name in options if state["options"].get(name) != options[name]]:
-            raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
-        if finished.exists():
-            print(f"{folder}: finished; --overwrite_output_dir runs it again", file=sys.stderr)
-            raise SystemExit(0)
-        model.load_state_dict(state.pop("model"))
-        optimizer.load_state_dict(state.pop("optimizer"))
-        os.truncate(metrics, state["log_size"])  # what was logged after the checkpoint will come again
-        print(f"going on from {folder}/checkpoint-{state['step']}", file=sys.stderr)
-        return state
-    elif files := {path.name for path in folder.iterdir()} - {metrics.name, "checkpoint.tmp"}:
-        raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
-    metrics.write_text("")
-    since_log = {"losses": [], "tokens": 0, "logged": 0.0}
-    return {"step": 0, "seconds": 0.0, "evals": [], "best": {}, "options": options} | since_log
-
-
-# ---- 9. The loop of both trainings -------------------------------------------------------------------------
 def keep_score(scores, model, state, log):
     """Notes an evaluation; state["best"] is that of the highest eval_accuracy, if any, with the weights."""
     if not math.isfinite(scores["eval_loss"]):
@@ -732,48 +683,58 @@ def train(args, model, epoch_of, batch_of, evaluate):
     args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
     args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
     args.learning_rate = args.learning_rate or args.rate / model.config.hidden_size
-    optimizer, stop, pad = make_optimizer(model, args), [], model.config.pad_token_id
-    state = open_run(args, model, optimizer)
-    for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of its step
+    optimizers, stop, pad = make_optimizers(model, args), [], model.config.pad_token_id
+    state = find_state(args, model.config)
+    if "model" in state:
+        model.load_state_dict(state.pop("model"))
+        for optimizer, part in zip(optimizers, state.pop("optimizers")):
+            optimizer.load_state_dict(part)
+    mean_over_processes(0, device=args.device)  # all have read the folder before process 0 changes it
+    log = open(os.devnull, "w") if RANK else open_log(args, state)  # noqa: SIM115
+    for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of a step
         signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
     fast = torch.compile(model) if args.compile else model
+    fast = nn.parallel.DistributedDataParallel(fast) if WORLD > 1 else fast
     began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
     bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
-    with bar, open(args.output_dir / "metrics.jsonl", "a") as log:
+    with bar, log:
         if not state["evals"]:
             keep_score(evaluate(model), model, state, log)
         while over < 1:
-            for group in optimizer.param_groups:
+            for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
                 group["lr"] = rate * group["scale"]
             numbers = range(state["step"] * accumulate, (state["step"] + 1) * accumulate)
+            numbers = np.split(np.array(numbers), WORLD)[RANK]  # shared among the processes
             rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
             batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
-            state["tokens"] += sum(batch["input_ids"].ne(pad).sum().item() for batch in batches)
-            state["losses"].append(training_step(fast, optimizer, batches, args, state["step"]))
-            state |= {"step": state["step"] + 1, "seconds": time.perf_counter() - began}
+            tokens = sum(batch["input_ids"].ne(pad).sum().item() for batch in batches) * WORLD
+            loss = training_step(fast, optimizers, batches, args, state["step"])
+            loss, tokens, seconds, leave = mean_over_processes(
+                loss, tokens, time.perf_counter() - began, len(stop), device=args.device)
+            state["losses"].append(loss)
+            state |= {"step": state["step"] + 1, "tokens": state["tokens"] + tokens, "seconds": seconds}
             used, (over, rate), step = rate, schedule(args, state), state["step"]
             bar.update(over - bar.n)
             if over == 1 or step % args.logging_steps == 0:
-                seconds, loss = state["seconds"], float(np.mean(state["losses"]))
-                speed = state["tokens"] / (seconds - state["logged"])
-                record = {"step": step, "loss": loss, "learning_rate": used, "tokens_per_second": speed}
-                print(json.dumps(record | {"seconds": seconds}), file=log, flush=True)
-                bar.set_postfix_str(f"loss {loss:.4f} lr {used:.1e} {speed:,.0f} tokens/s", refresh=False)
-                setproctitle(f"convbert {args.task} step {step} loss {loss:.4f}")
-                state |= {"losses": [], "tokens": 0, "logged": seconds}
+                bar.set_postfix_str(text := keep_metrics(state, used, log), refresh=False)
+                setproctitle(f"convbert {args.task} step {step} {text}")
             if over == 1 or step % args.eval_steps == 0:
                 keep_score(evaluate(model), model, state, log)
-            if over == 1 or stop or step % args.save_steps == 0:
-                save_checkpoint(args, model, optimizer, state)
-                if stop and over < 1:
-                    print(f"{stop[0].name}: saved at step {step}; --resume goes on", file=sys.stderr)
-                    raise SystemExit(128 + stop[0])
+            if over == 1 or leave or step % args.save_steps == 0:
+                if RANK == 0:
+                    save_checkpoint(args, model, optimizers, state)
+                if leave and over < 1:
+                    number = stop[0] if stop else signal.SIGTERM  # it came to another process
+                    print(f"{number.name}: saved at step {step}; --resume goes on", file=sys.stderr)
+                    raise SystemExit(128 + number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if RANK:  # the rest is for process 0 alone
+        raise SystemExit(0)
     return state
 
 
-# ---- 10. Tasks ---------------------------------------------------------------------------------------------
+# ---- 9. Tasks ---------------------------------------------------------------------------------------------
 def make_model(cls, args):
     """(model, tokenizer) by --model_name_or_path, --size or --config_name. UserError if they do not fit."""
     torch.manual_seed(args.seed)
@@ -788,9 +749,6 @@ def make_model(cls, args):
         raise UserError(f"--vocab_file {args.vocab_file}: {tokenizer.size} pieces, but the model has {size}")
     if args.max_seq_length > (most := model.config.max_position_embeddings):
         raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {most} positions")
-    for module in model.modules() if args.task == "pretrain" else ():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
     return model.to(args.device), tokenizer
 
 
@@ -885,7 +843,7 @@ def predict(args):
         print(json.dumps({"text": text} | score, ensure_ascii=False))
 
 
-# ---- 11. Command line --------------------------------------------------------------------------------------
+# ---- 10. Command line --------------------------------------------------------------------------------------
 TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
 DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a run for which none is given
     "pretrain": dict(rate=0.128, layer_decay=1.0, eval_steps=500, epochs=1, least=100),
@@ -966,6 +924,8 @@ def choose_hardware(args):
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         args.device = torch.device(args.device or best)
+        if args.device.type == "cuda":
+            torch.cuda.set_device(args.device.index or int(os.environ.get("LOCAL_RANK", 0)))
         torch.zeros(1, device=args.device).item()
     except Exception as error:  # each kind of device has its own
         raise UserError(f"--device {args.device}: not to be had ({str(error).splitlines()[0]})") from None
@@ -973,6 +933,10 @@ def choose_hardware(args):
         on_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
         fast = {"cpu": on_cpu, "cuda": torch.cuda.is_bf16_supported}.get(args.device.type, bool)()
         args.precision = "bf16" if fast else "fp32"
+    if (shared := args.gradient_accumulation_steps) % WORLD:
+        raise UserError(f"--gradient_accumulation_steps {shared}: no multiple of the {WORLD} processes")
+    if WORLD > 1:  # started by torchrun
+        dist.init_process_group("nccl" if args.device.type == "cuda" else "gloo")
     torch.set_num_threads(args.num_threads or torch.get_num_threads())
     # A page fresh from the system costs more than what is computed in it: let glibc keep what is freed.
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
@@ -981,12 +945,22 @@ def choose_hardware(args):
 
 
 def main():
+    if RANK:  # process 0 speaks for all
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         args = parse_options()
         fill_in(args)
         choose_hardware(args)
         setproctitle(f"convbert {args.task}")
         TASKS[args.task](args)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if WORLD == 1:
+            raise
+        text = str(error).splitlines()[0]
+        print(f"convbert.py: error: a process of the run has died or failed ({text})", file=sys.__stderr__)
+        sys.exit(1)
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does
     except (UserError, OSError) as error:

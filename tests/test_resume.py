@@ -342,7 +342,7 @@ def test_signal_to_the_real_command_line(number, data, tmp_path, reference):
 @pytest.mark.parametrize("job, name, call, step", [
     ("mlm", "training_step", 4, 4), ("rtd", "training_step", 4, 4), ("finetune", "training_step", 4, 4),
     ("mlm", "run_model", 1, 1),  # the first evaluation
-    ("mlm", "keep_score", 2, 5), ("mlm", "save_checkpoint", 2, 6),
+    ("mlm", "keep_score", 2, 6), ("mlm", "save_checkpoint", 2, 7),  # after a step: at the end of the next
 ])
 def test_signal_saves_at_the_end_of_the_step(number, job, name, call, step, data, tmp_path, reference):
     options, folder = command(job, data), tmp_path / "run"

@@ -1,0 +1,108 @@
+"""The output folder of a training: one run at a time writes there, a killed one goes on from its checkpoint.
+
+    config.json, model.safetensors    the model at the end of the run
+    metrics.jsonl                     a line for every --logging_steps updates and for every evaluation
+    eval_results.json                 the scores of that model
+    train_results.json                comes last: the run is finished
+    checkpoint-STEP/                  a model folder, and in training_state.pt all that is needed to go on
+
+A file or a folder gets its name only when it is whole. What is loaded here never runs code (weights_only).
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+FREE = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
+        "save_steps", "save_total_limit")  # options that may differ between two parts of one run
+
+
+class UserError(Exception):
+    """Something the user can put right; the command line prints it as one line and ends with status 2."""
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yields a temporary name beside path; what is written there takes the place of path at the end."""
+    yield (temporary := Path(f"{path}.tmp{os.environ.get('RANK', '')}"))  # each process its own
+    os.replace(temporary, path)
+
+
+def write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def checkpoints(folder):
+    return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
+
+
+def save_checkpoint(args, model, optimizers, state):
+    """Writes checkpoint-STEP; of the older ones, those beyond --save_total_limit go."""
+    temporary, log = args.output_dir / "checkpoint.tmp", args.output_dir / "metrics.jsonl"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    parts = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    torch.save(state | parts | {"log_size": log.stat().st_size}, temporary / "training_state.pt")
+    temporary.rename(args.output_dir / f"checkpoint-{state['step']}")
+    for old in checkpoints(args.output_dir)[: -args.save_total_limit]:
+        shutil.rmtree(old)
+
+
+def last_state(found):
+    """What the newest readable checkpoint holds; damaged ones are renamed. UserError if none is left."""
+    for folder in reversed(found):
+        try:
+            return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # reading a damaged file can raise almost anything
+            if isinstance(error, OSError):  # but this is no damage
+                raise
+            folder.rename(f"{folder}.damaged")
+            print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
+    raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts anew")
+
+
+def find_state(args, config):
+    """The state that the last checkpoint in the output folder holds, or else that of a new run.
+    UserError where two runs would mix or files be overwritten, SystemExit if this one is finished."""
+    folder, again, here = args.output_dir, args.overwrite_output_dir, f"--output_dir {args.output_dir}"
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {k: str(v) for k, v in vars(args).items() if k not in FREE} | {"config": str(config)}
+    if (found := checkpoints(folder)) and args.resume and not again:
+        state = last_state(found)
+        if other := [name for name in options if state["options"].get(name) != options[name]]:
+            raise UserError(f"{here} holds a run of other {', '.join(other)}; --overwrite_output_dir ends it")
+        if (folder / "train_results.json").exists():
+            print(f"{folder}: finished; --overwrite_output_dir runs it again", file=sys.stderr)
+            raise SystemExit(0)
+        print(f"going on from {folder}/checkpoint-{state['step']}", file=sys.stderr)
+        return state
+    files = {path.name for path in folder.iterdir()} - {"metrics.jsonl", "checkpoint.tmp"}
+    if files and not again:
+        raise UserError(f"{here} holds {min(files)}: choose another folder, or --overwrite_output_dir")
+    since_log = {"losses": [], "tokens": 0, "logged": 0.0}
+    return {"options": options, "step": 0, "seconds": 0.0, "evals": [], "best": {}, "log_size": 0} | since_log
+
+
+def open_log(args, state):
+    """Opens metrics.jsonl where the state left it, for this run alone: UserError if another one writes there.
+    With --overwrite_output_dir the older run goes."""
+    folder = args.output_dir
+    log = open(folder / "metrics.jsonl", "a")  # noqa: SIM115
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"--output_dir {folder}: another run is writing there") from None
+    if args.overwrite_output_dir:
+        (folder / "train_results.json").unlink(missing_ok=True)
+        for old in checkpoints(folder):
+            shutil.rmtree(old)
+    log.truncate(state["log_size"])  # what was logged after the checkpoint will come again
+    return log

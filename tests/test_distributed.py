@@ -1,0 +1,78 @@
+"""Several processes, started by torchrun, do what one does: on CPUs here, so by gloo."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch.distributed
+from test_resume import command, data, finish, records  # noqa: F401
+
+import convbert
+import runs
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+ACCUMULATE = ("--gradient_accumulation_steps", "2")
+
+
+def torchrun(options, folder, processes=2):
+    script = [f"--nproc_per_node={processes}", convbert.__file__, *options, "--output_dir", str(folder)]
+    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", *script],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def finish_torchrun(options, folder):
+    process = torchrun(options, folder)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def losses(folder):
+    return [record.get("loss", record.get("eval_loss")) for record in records(folder)]
+
+
+@pytest.mark.parametrize("job", ["mlm", "rtd", "finetune"])
+def test_two_processes_give_the_losses_of_one(job, data, tmp_path):  # noqa: F811
+    options = command(job, data, *ACCUMULATE)
+    finish(options, tmp_path / "one")
+    out = finish_torchrun(options, tmp_path / "two")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    assert out.count("\n") == 1  # process 0 alone speaks, and writes:
+    files = [{str(p.relative_to(d)) for p in d.rglob("*")} for d in (tmp_path / "one", tmp_path / "two")]
+    assert files[0] == files[1]
+
+
+def last_worker(process, folder):
+    """The pid of the worker started last, once the run has a checkpoint."""
+    while not runs.checkpoints(folder) and process.poll() is None:
+        time.sleep(0.02)
+    children = subprocess.run(["ps", "-A", "-o", "ppid=,pid="], capture_output=True, text=True).stdout
+    family = [tuple(map(int, line.split())) for line in children.splitlines()]
+    return max(pid for parent, pid in family if parent == process.pid)
+
+
+def test_run_with_a_dead_process_ends_with_a_message_and_goes_on_with_one_process(data, tmp_path):  # noqa: F811
+    options = command("mlm", data, *ACCUMULATE, "--max_steps", "60", "--save_steps", "1")
+    finish(options, tmp_path / "whole")
+    process = torchrun(options, tmp_path / "killed")
+    os.kill(last_worker(process, tmp_path / "killed"), signal.SIGKILL)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "convbert.py: error: a process of the run has died or failed" in err
+    assert 'convbert.py", line' not in err  # no traceback
+    assert not (tmp_path / "killed" / "train_results.json").exists()
+    finish(options, tmp_path / "killed")  # alone
+    assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
+
+
+def test_batches_that_processes_cannot_share_are_told(data, tmp_path):  # noqa: F811
+    process = torchrun(command("mlm", data), tmp_path / "run")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert err.count("error: --gradient_accumulation_steps 1: no multiple of the 2 processes") == 1
+    assert not (tmp_path / "run").exists()
+    assert 'convbert.py", line' not in err
