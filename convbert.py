@@ -31,25 +31,32 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
+from argparse import Namespace
 from collections import namedtuple
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import sentencepiece
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from numpy import ndarray as Array
+from numpy.random import Generator
 from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+import pictures
 from runs import UserError, find_state, open_log, replacing, save_checkpoint, write_json
 
 ROOT = Path(__file__).resolve().parent
@@ -60,7 +67,7 @@ recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_sta
 
 
 # ---- 1. Configuration --------------------------------------------------------------------------------------
-SIZES = {  # as published, but for tiny; what is not named is as in small
+SIZES: dict[str, dict] = {  # as published, but for tiny; what is not named is as in small
     "tiny": dict(embedding_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2),
     "small": dict(),
     "medium-small": dict(hidden_size=384, num_attention_heads=8, intermediate_size=1536, num_groups=2),
@@ -94,7 +101,7 @@ class ConvBertConfig:
     conv_padding_mask: bool = True  # off: padding leaks through the convolutions, as in the published code
     generator_ratio: int = 4  # replaced token detection: how many times narrower the generator is
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, default in vars(type(self)).items():
             value, kind = getattr(self, name), type(default)
             low, high = {int: (int(name != "pad_token_id"), math.inf), bool: (0, 1)}.get(kind, (0, 0.99))
@@ -111,12 +118,13 @@ class ConvBertConfig:
             (H % h or H % (self.num_heads * halves), f"hidden_size {H} must divide by {h} heads, in halves"),
             (H % G or self.intermediate_size % G, f"hidden and intermediate size must divide by {G} groups"),
             (self.pad_token_id >= self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece"),
+            (self.initializer_range == 0, "initializer_range must not be 0"),
         ):
             if wrong:
                 raise UserError(f"config: {why}")
 
     @classmethod
-    def from_pretrained(cls, path):
+    def from_pretrained(cls, path: Path | str) -> "ConvBertConfig":
         """Reads config.json: the file, or the folder that holds it."""
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         try:
@@ -127,12 +135,12 @@ class ConvBertConfig:
             if missing := [name for name in names[: names.index("hidden_act")] if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
             return cls(**{name: values[name] for name in names if name in values})
-        except (UserError, OSError, ValueError, AttributeError) as error:
+        except (UserError, OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: {error}") from None
 
 
 # ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
-def convolve(values, kernels):
+def convolve(values: Tensor, kernels: Tensor):
     """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
     values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of it."""
     T, K = kernels.shape[-2:]
@@ -149,14 +157,14 @@ def convolve(values, kernels):
 class SeparableConv1D(nn.Module):
     """The span key (paper, section 3.2): each channel over its K neighbours, then H -> A by position."""
 
-    def __init__(self, config, width):
+    def __init__(self, config: ConvBertConfig, width: int):
         super().__init__()
         H, K = config.hidden_size, config.conv_kernel_size
         self.depthwise = nn.Conv1d(H, H, K, padding=K // 2, groups=H, bias=False)
         self.pointwise = nn.Conv1d(H, width, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(width, 1))
 
-    def forward(self, x):  # [B, T, H]
+    def forward(self, x: Tensor) -> Tensor:  # [B, T, H]
         # depthwise(x.mT).mT as an image one pixel high: no copies; in fp32, whose gradient is faster on CPUs
         with torch.autocast(x.device.type, enabled=False):
             weight = self.depthwise.weight.unflatten(1, (1, 1))  # [H, 1, 1, K]
@@ -169,7 +177,7 @@ class SeparableConv1D(nn.Module):
 class Dropout(nn.Dropout):
     """Draws one random byte an element where PyTorch's own draws a number: p is rounded to 1/256."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
         lost = round(256 * self.p)
@@ -187,7 +195,7 @@ class ConvBertSelfAttention(nn.Module):
         sdconv   the query times the key of the span around it (the paper)
     Wu et al. gate the convolved values by a GLU. `noconv` is BERT: attention alone, at full width A = H."""
 
-    def __init__(self, config):
+    def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.N, self.D, self.conv_type = config.num_heads, config.head_size, config.conv_type
         H, A, K = config.hidden_size, self.N * self.D, config.conv_kernel_size
@@ -203,7 +211,7 @@ class ConvBertSelfAttention(nn.Module):
         if self.conv_type == "light":
             self.conv_kernel = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.N, K)))
 
-    def forward(self, x, mask=None):  # [B, T, H], bool [B, T]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # [B, T, H], bool [B, T]
         layers = [self.query, self.key, self.value]  # and the values to convolve: four layers, one product
         layers += [] if self.conv_type == "noconv" else [self.conv_out_layer]
         weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
@@ -219,10 +227,10 @@ class ConvBertSelfAttention(nn.Module):
         convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D] or none
         return torch.cat([half.transpose(1, 2) for half in (attended, *convolved)], 2).flatten(2)  # [B,T,2A]
 
-    def split_heads(self, x):  # [B, T, A] -> [B, N, T, D]
+    def split_heads(self, x: Tensor) -> Tensor:  # [B, T, A] -> [B, N, T, D]
         return x.unflatten(-1, (self.N, self.D)).transpose(1, 2).contiguous()
 
-    def convolution(self, x, q, u, mask):  # -> [B, N, T, D]
+    def convolution(self, x: Tensor, q: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:  # [B, N, T, D]
         u = u if self.conv_type == "sdconv" else F.glu(u)  # [B, T, A]
         if mask is not None and self.mask_padding:  # u after its projection, whose bias must go too
             x, u = x * mask[..., None], u * mask[..., None]
@@ -241,12 +249,12 @@ class ConvBertSelfAttention(nn.Module):
 class GroupedLinear(nn.Module):
     """Block-diagonal linear layer (paper, section 3.3): G blocks of in/G x out/G that never mix."""
 
-    def __init__(self, in_features, out_features, G):
+    def __init__(self, in_features: int, out_features: int, G: int):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(G, in_features // G, out_features // G))
         self.bias = nn.Parameter(torch.zeros(out_features))
 
-    def forward(self, x):  # [..., in]
+    def forward(self, x: Tensor) -> Tensor:  # [..., in]
         x = x.unflatten(-1, (self.weight.size(0), -1))  # [..., G, in/G]
         return torch.einsum("...gi,gio->...go", x, self.weight).flatten(-2) + self.bias  # [..., out]
 
@@ -254,7 +262,7 @@ class GroupedLinear(nn.Module):
 class ConvBertLayer(nn.Module):
     """Mixed attention, then the feed-forward network, each in LayerNorm(x + f(x)), post-norm as in BERT."""
 
-    def __init__(self, config):
+    def __init__(self, config: ConvBertConfig):
         super().__init__()
         H, I, G = config.hidden_size, config.intermediate_size, config.num_groups
         linear = nn.Linear if G == 1 else functools.partial(GroupedLinear, G=G)
@@ -266,8 +274,8 @@ class ConvBertLayer(nn.Module):
         self.output = nn.ModuleDict({"dense": linear(I, H), "LayerNorm": norms[1]})
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, x, mask=None):  # [B, T, H] -> [B, T, H]
-        output = self.attention["output"]
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # [B, T, H] -> [B, T, H]
+        output: Any = self.attention["output"]  # a ModuleDict
         x = output["LayerNorm"](x + self.dropout(output["dense"](self.attention["self"](x, mask))))
         y = self.intermediate["dense"](x)  # [B, T, I]; its GELU is cheaper done twice than kept
         y = recomputed(lambda y: self.output["dense"](F.gelu(y)), y)  # [B, T, H]
@@ -277,7 +285,7 @@ class ConvBertLayer(nn.Module):
 class ConvBertEmbeddings(nn.Module):
     """Word + position + segment, normalised; E may be smaller than H (factorised, as in ELECTRA)."""
 
-    def __init__(self, config):
+    def __init__(self, config: ConvBertConfig):
         super().__init__()
         E = config.embedding_size
         self.word_embeddings = nn.Embedding(config.vocab_size, E, padding_idx=config.pad_token_id)
@@ -286,41 +294,41 @@ class ConvBertEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(E, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids, token_type_ids=None):  # [B, T] -> [B, T, E]
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:  # -> [B, T, E]
         x = self.word_embeddings(input_ids) + self.position_embeddings.weight[: input_ids.size(1)]
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         return self.dropout(self.LayerNorm(x + self.token_type_embeddings(types)))
 
 
 @torch.no_grad()
-def init_weights(module, std):
+def init_weights(module: nn.Module, std: float) -> None:
     """Normal(0, std) cut off at two std, as in BERT; depthwise kernels have std 1/K, to tell spans apart."""
     if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
-        std = 1 / module.kernel_size[0] if getattr(module, "groups", 1) > 1 else std
+        std = 1 / module.kernel_size[0] if isinstance(module, nn.Conv1d) and module.groups > 1 else std
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-        if getattr(module, "bias", None) is not None:
-            module.bias.zero_()
-        if getattr(module, "padding_idx", None) is not None:
+        if (bias := getattr(module, "bias", None)) is not None:
+            bias.zero_()
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             module.weight[module.padding_idx].zero_()
 
 
 class ConvBertPreTrainedModel(nn.Module):
     """What all models share: folders with Hugging Face's config.json and model.safetensors."""
 
-    def __init__(self, config):
+    def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.config = config
 
     @classmethod
-    def from_pretrained(cls, folder, new_head=True):
+    def from_pretrained(cls, folder: Path | str, new_head: bool = True):
         """The model of a local folder, prefixed or not; stderr gets what is new or unused; else UserError."""
         model = cls(ConvBertConfig.from_pretrained(folder))
         prefix, backbone = "convbert." if hasattr(model, "convbert") else "", ("embeddings", "encoder")
-        path, read = Path(folder, "model.safetensors"), load_file
-        if not path.exists():  # weights_only: no pickled code is run
-            path, read = Path(folder, "pytorch_model.bin"), lambda f: torch.load(f, "cpu", weights_only=True)
+        path = Path(folder, "model.safetensors")
+        path = path if path.exists() else Path(folder, "pytorch_model.bin")  # pickled, but runs no code here
         try:
-            weights = {name.removeprefix("convbert."): tensor for name, tensor in read(path).items()}
+            read = torch.load(path, "cpu", weights_only=True) if path.suffix == ".bin" else load_file(path)
+            weights = {name.removeprefix("convbert."): tensor for name, tensor in read.items()}
             weights.pop("embeddings.position_ids", None)  # a constant
             weights = {prefix * name.startswith(backbone) + name: weights[name] for name in weights}
             missing, unused = model.load_state_dict(weights, strict=False)
@@ -333,10 +341,11 @@ class ConvBertPreTrainedModel(nn.Module):
             print(f"{path}: new are {new or 'none'}; not used are {unused or 'none'}", file=sys.stderr)
         return model
 
-    def save_pretrained(self, folder):
+    def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors; each is complete at every moment."""
         config = {"model_type": "convbert", "architectures": [type(self).__name__], **asdict(self.config)}
-        write_json(Path(folder, "config.json"), config | {"id2label": dict(enumerate(LABELS))})
+        labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+        write_json(Path(folder, "config.json"), config | labels)
         weights = {k: v.contiguous() for k, v in self.state_dict().items() if k != "generator_lm_head.weight"}
         with replacing(Path(folder, "model.safetensors")) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
@@ -345,7 +354,7 @@ class ConvBertPreTrainedModel(nn.Module):
 class ConvBertModel(ConvBertPreTrainedModel):
     """The backbone: model(input_ids [B, T], attention_mask=None, token_type_ids=None) -> [B, T, H]."""
 
-    def __init__(self, config, embeddings=None):
+    def __init__(self, config: ConvBertConfig, embeddings: ConvBertEmbeddings | None = None):
         super().__init__(config)
         self.embeddings = embeddings or ConvBertEmbeddings(config)
         if config.embedding_size != config.hidden_size:
@@ -372,7 +381,7 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
     """Words behind masks (Devlin et al. 2019): loss and logits [M, V], at labels [B, T] other than -100 only;
     without labels logits [B, T, V]."""
 
-    def __init__(self, config, embeddings=None):
+    def __init__(self, config: ConvBertConfig, embeddings: ConvBertEmbeddings | None = None):
         super().__init__(config)
         H, E = config.hidden_size, config.embedding_size
         self.convbert = ConvBertModel(config, embeddings)
@@ -400,7 +409,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
     A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, which alone
     is saved, tells which tokens were replaced: logits [B, T] above 0. The two share their embeddings."""
 
-    def __init__(self, config):
+    def __init__(self, config: ConvBertConfig):
         super().__init__(config)
         H, r = config.hidden_size, config.generator_ratio
         self.convbert = ConvBertModel(config)
@@ -426,14 +435,14 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         rtd_loss = F.binary_cross_entropy_with_logits(logits[real], replaced[real])
         return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)
 
-    def save_pretrained(self, folder):
+    def save_pretrained(self, folder: Path | str) -> None:
         self.convbert.save_pretrained(folder)
 
 
 class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
     """The class of a text, off the vector of [CLS]: model(..., labels=None [B]) -> loss, logits [B, 2]."""
 
-    def __init__(self, config):
+    def __init__(self, config: ConvBertConfig):
         super().__init__(config)
         H = config.hidden_size
         self.convbert = ConvBertModel(config)
@@ -452,7 +461,7 @@ class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
 class Tokenizer:
     """A SentencePiece model and what masking must know of its pieces. UserError if special ones lack."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path | str):
         try:
             sp = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
@@ -461,20 +470,20 @@ class Tokenizer:
         needed = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
         if any(piece not in pieces for piece in needed) or len(pieces) > 2**16:
             raise UserError(f"{path}: needs the pieces {', '.join(needed)}, and at most 65,536 in all")
-        self.path, self.size = path, len(pieces)
+        self.path, self.size, self.pieces = path, len(pieces), pieces
         self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
         self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or pieces[i] in needed for i in ids])
         self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # ▁ marks a space
         self.encode = functools.partial(sp.encode, return_type="numpy")  # list of arrays
 
 
-def token_file(text, tokenizer):
+def token_file(text: Path | str, tokenizer: Tokenizer) -> np.memmap:
     """uint16 memmap of a text's tokens; a blank line, the end of a document, becomes [SEP]. Made once, as
     FILE.tokens with a JSON sidecar, and again when the text or the tokenizer has changed."""
     if not os.path.isfile(text) or not os.path.getsize(text):
         raise UserError(f"{text}: no such corpus, or an empty one")
     tokens, sidecar = Path(f"{text}.tokens"), Path(f"{text}.tokens.json")
-    source = {f"{name}_sha256": hashlib.sha256(np.memmap(path, np.uint8, "r")).hexdigest()
+    source = {f"{name}_sha256": hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
               for name, path in (("text", text), ("tokenizer", tokenizer.path))}
     with contextlib.suppress(OSError, ValueError, AttributeError):  # not there yet, or damaged: made anew
         known = json.loads(sidecar.read_text())
@@ -487,15 +496,14 @@ def token_file(text, tokenizer):
                 paragraphs = [line.decode().strip() for line in block]
             except UnicodeDecodeError as error:
                 raise UserError(f"{text}, line {lines + block.index(error.object) + 1}: not UTF-8") from None
-            ids = [ids if len(ids) else [tokenizer.sep] for ids in tokenizer.encode(paragraphs)]
-            ids = np.concatenate(ids).astype(np.uint16)
-            ids.tofile(out)
+            ids = np.concatenate([p if len(p) else [tokenizer.sep] for p in tokenizer.encode(paragraphs)])
+            ids.astype(np.uint16).tofile(out)
             lines, count, documents = lines + len(block), count + len(ids), documents + paragraphs.count("")
     write_json(sidecar, source | {"dtype": "uint16", "lines": lines, "documents": documents, "tokens": count})
     return np.memmap(tokens, np.uint16, "r")
 
 
-def data_file(given, name):
+def data_file(given: Path | str | None, name: str) -> Path:
     """The file given, or else the one web-crawler/ leaves, or else its namesake in the bundled sample."""
     path = Path(given or ROOT / "web-crawler" / name)
     if not given and not path.exists():
@@ -504,30 +512,30 @@ def data_file(given, name):
     return path
 
 
-def corpus_rows(texts, tokenizer, length):
+def corpus_rows(texts: list, tokenizer: Tokenizer, length: int) -> Array:
     """The texts as one uint16 array of full rows, length−2 tokens each; [CLS] and [SEP] go around them."""
-    rows = [token_file(text, tokenizer) for text in texts]
-    rows = [tokens[: len(tokens) // (length - 2) * (length - 2)].reshape(-1, length - 2) for tokens in rows]
+    files = [token_file(text, tokenizer) for text in texts]
+    rows = [tokens[: len(tokens) // (length - 2) * (length - 2)].reshape(-1, length - 2) for tokens in files]
     if sum(map(len, rows)) < 2:
         raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def read_reviews(path, limit=None):
+def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Array]:
     """(texts, labels) of a file in NSMC's format: tab-separated, with the columns document and label. Two
     layers of CSV quotes come off documents that hold a quote. UserError, with the line, for what is amiss."""
     import pandas  # here, because --help and pretraining need not wait for it
     try:
         table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
-                                skip_blank_lines=False, index_col=False, encoding="utf-8-sig")
+                                skip_blank_lines=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' own, or UnicodeDecodeError
         raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
     if missing := {"document", "label"} - set(table.columns):
         raise UserError(f"{path}, line 1: lacks the tab-separated column {' and '.join(sorted(missing))}")
     for i in np.flatnonzero(~table["label"].isin(["0", "1"])):
-        raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'][i]!r}")
-    if len(table) < 2:
-        raise UserError(f"{path}: less than two reviews in it")
+        raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'].iloc[i]!r}")
+    if len(table) < 2 or not isinstance(table.index, pandas.RangeIndex):  # else pandas took it from a column
+        raise UserError(f"{path}: less than two reviews in it, or a tab too many in a line")
     texts = table["document"]
     for _ in range(2):
         texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
@@ -535,7 +543,7 @@ def read_reviews(path, limit=None):
 
 
 # ---- 6. Batches --------------------------------------------------------------------------------------------
-def choose_whole_words(ids, tokenizer, share, rng):
+def choose_whole_words(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
     """Marks `share` of each row's ordinary tokens, word by word in random order: bool [B, T].
     The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
     B, T = ids.shape
@@ -555,7 +563,8 @@ def choose_whole_words(ids, tokenizer, share, rng):
     return chosen | rest & (np.cumsum(rest, axis=1) <= left)
 
 
-def mask_rows(rows, tokenizer, share, rng, mask_share, random_share):
+def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, mask_share: float,
+              random_share: float) -> dict[str, Tensor]:
     """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T]; labels -100 where nothing is asked.
     Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay."""
     ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
@@ -567,7 +576,7 @@ def mask_rows(rows, tokenizer, share, rng, mask_share, random_share):
     return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(np.where(chosen, ids, IGNORE))}
 
 
-def bucketed(lengths, batch_size, rng, window=50):
+def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) -> list:
     """Indices in batches of like length: shuffled, sorted within windows of 50 batches, batches shuffled."""
     order, step = rng.permutation(len(lengths)), window * batch_size
     windows = np.split(order, range(step, len(order), step))
@@ -579,26 +588,27 @@ def bucketed(lengths, batch_size, rng, window=50):
 class Reviews:
     """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels."""
 
-    def __init__(self, texts, labels, tokenizer, max_seq_length):
+    def __init__(self, texts: Iterable[str], labels: Array | list, tokenizer: Tokenizer, max_seq_length: int):
         self.ids = [torch.tensor([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
                     for ids in tokenizer.encode(list(texts))]
         self.labels, self.pad = torch.as_tensor(labels), tokenizer.pad
         self.lengths = np.array([len(ids) for ids in self.ids])
 
-    def batch(self, indices):
+    def batch(self, indices: Array) -> dict[str, Tensor]:
         """Padded to the longest: input_ids, attention_mask [B, T], labels [B]."""
         ids = pad_sequence([self.ids[i] for i in indices], batch_first=True, padding_value=self.pad)
         return {"input_ids": ids, "attention_mask": (ids != self.pad).long(), "labels": self.labels[indices]}
 
 
 # ---- 7. Optimisation ---------------------------------------------------------------------------------------
-def make_optimizers(model, args):
+def make_optimizers(model: ConvBertPreTrainedModel, args: Namespace) -> list[torch.optim.Optimizer]:
     """AdamW; in pretraining Muon (Jordan et al. 2024) for the matrices of the layers: it makes their momentum
     orthogonal, so that all directions are learnt alike, in steps as large as AdamW's. Biases and LayerNorms
     are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
     muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
     adamw = functools.partial(torch.optim.AdamW, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
-    groups, top = {muon: {}, adamw: {}}, model.config.num_hidden_layers + 2
+    groups: dict[Callable, dict] = {muon: {}, adamw: {}}
+    top = model.config.num_hidden_layers + 2
     for name, parameter in model.named_parameters():
         decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else args.weight_decay
         layer = name.partition("encoder.layer.")[2].partition(".")[0]
@@ -610,7 +620,7 @@ def make_optimizers(model, args):
     return [make(list(kind.values())) for make, kind in groups.items() if kind]
 
 
-def schedule(args, state):
+def schedule(args: Namespace, state: dict) -> tuple[float, float]:
     """(share of the run that is over, learning rate of the coming step): linear warmup, linear decay to 0."""
     by_step = (state["step"] + 0.5) / (args.max_steps or 1)  # the middle of the step
     over = state["seconds"] / (60 * args.max_minutes) if args.max_minutes else by_step
@@ -618,13 +628,13 @@ def schedule(args, state):
     return min(over, 1.0), args.learning_rate * factor
 
 
-def run_model(model, batch, args):
+def run_model(model: nn.Module, batch: dict[str, Tensor], args: Namespace) -> ModelOutput:
     """The model's output for a batch, on the device and in the precision of the run."""
     with torch.autocast(args.device.type, torch.bfloat16, enabled=args.precision == "bf16"):
         return model(**{name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()})
 
 
-def training_step(model, optimizers, batches, args, step):
+def training_step(model: nn.Module, optimizers: list, batches: list, args: Namespace, step: int) -> float:
     """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
     model.train(args.task == "finetune")  # which only dropout heeds: there is none in pretraining
     loss, first = 0.0, (step * WORLD + RANK) * len(batches)
@@ -642,7 +652,7 @@ def training_step(model, optimizers, batches, args, step):
     return loss
 
 
-def mean_over_processes(*numbers, device):
+def mean_over_processes(*numbers: float, device: torch.device) -> Sequence[float]:
     """The means of what each process gives. None goes on before all have come here."""
     if WORLD == 1:
         return numbers
@@ -652,7 +662,7 @@ def mean_over_processes(*numbers, device):
 
 
 # ---- 8. The loop of both trainings -------------------------------------------------------------------------
-def keep_metrics(state, rate, log):
+def keep_metrics(state: dict, rate: float, log: TextIO) -> str:
     """Notes the steps since the last time: mean loss, last learning rate, tokens a second. Returns a text."""
     speed = state["tokens"] / (state["seconds"] - state["logged"])
     record = {"step": state["step"], "loss": float(np.mean(state["losses"])), "learning_rate": rate,
@@ -662,7 +672,7 @@ def keep_metrics(state, rate, log):
     return "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s".format(**record)
 
 
-def keep_score(scores, model, state, log):
+def keep_score(scores: dict, model: nn.Module, state: dict, log: TextIO) -> None:
     """Notes an evaluation; state["best"] is that of the highest eval_accuracy, if any, with the weights."""
     if not math.isfinite(scores["eval_loss"]):
         raise UserError(f"step {state['step']}: eval_loss {scores['eval_loss']}; the last checkpoint is kept")
@@ -673,7 +683,8 @@ def keep_score(scores, model, state, log):
         state["best"] = state["evals"][-1] | {"model": weights}
 
 
-def train(args, model, epoch_of, batch_of, evaluate):
+def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, batch_of: Callable,
+          evaluate: Callable) -> dict:
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
     epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) the tensors of one; rng is
     that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores."""
@@ -693,10 +704,10 @@ def train(args, model, epoch_of, batch_of, evaluate):
     log = open(os.devnull, "w") if RANK else open_log(args, state)  # noqa: SIM115
     for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of a step
         signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
-    fast = torch.compile(model) if args.compile else model
+    fast: Any = torch.compile(model) if args.compile else model
     fast = nn.parallel.DistributedDataParallel(fast) if WORLD > 1 else fast
     began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
-    bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
+    bar = tqdm(total=1.0, initial=over, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
     with bar, log:
         if not state["evals"]:
@@ -704,8 +715,7 @@ def train(args, model, epoch_of, batch_of, evaluate):
         while over < 1:
             for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
                 group["lr"] = rate * group["scale"]
-            numbers = range(state["step"] * accumulate, (state["step"] + 1) * accumulate)
-            numbers = np.split(np.array(numbers), WORLD)[RANK]  # shared among the processes
+            numbers = state["step"] * accumulate + np.split(np.arange(accumulate), WORLD)[RANK]  # this rank's
             rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
             batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
             tokens = sum(batch["input_ids"].ne(pad).sum().item() for batch in batches) * WORLD
@@ -735,7 +745,7 @@ def train(args, model, epoch_of, batch_of, evaluate):
 
 
 # ---- 9. Tasks ---------------------------------------------------------------------------------------------
-def make_model(cls, args):
+def make_model(cls: type[ConvBertPreTrainedModel], args: Namespace) -> tuple:
     """(model, tokenizer) by --model_name_or_path, --size or --config_name. UserError if they do not fit."""
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer(args.vocab_file)
@@ -752,7 +762,7 @@ def make_model(cls, args):
     return model.to(args.device), tokenizer
 
 
-def pretrain(args):
+def pretrain(args: Namespace) -> None:
     """Masked language modelling or replaced token detection, on rows masked anew each time they come up."""
     B, mlm = args.batch_size, args.objective == "mlm"
     model, tokenizer = make_model(ConvBertForMaskedLM if mlm else ConvBertForPreTraining, args)
@@ -763,13 +773,13 @@ def pretrain(args):
     else:  # the last twentieth, at most 1,000 rows, is held out
         rows, valid = np.split(rows, [-min(1000, max(1, len(rows) // 20))])
     valid = valid[: args.max_eval_samples]
-    split = dict(mask_share=0.8, random_share=0.1) if mlm else dict(mask_share=0.85, random_share=0.0)
-    mask = functools.partial(mask_rows, tokenizer=tokenizer, **split)
+    mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.8 if mlm else 0.85,
+                             random_share=0.1 if mlm else 0.0)
     @torch.no_grad()
-    def evaluate(model):  # always with the same 15 % masked
+    def evaluate(model: nn.Module) -> dict:  # always with the same 15 % masked
         model.eval()
         torch.manual_seed(0)
-        losses = []
+        losses: list[float] = []
         for part in np.split(valid, range(B, len(valid), B)):
             batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
             losses += [run_model(model, batch, args).loss.item()] * len(part)
@@ -779,16 +789,19 @@ def pretrain(args):
     finish(args, model, state, {"eval_loss_at_start": state["evals"][0]["eval_loss"]} | state["evals"][-1])
 
 
-def finish(args, model, state, scores):
+def finish(args: Namespace, model: ConvBertPreTrainedModel, state: dict, scores: dict) -> None:
     """The result of a training; train_results.json comes last and says that the run is finished."""
     model.save_pretrained(args.output_dir)
+    for path in Path(args.vocab_file).parent.glob("tokenizer*.json"):  # AutoTokenizer reads them
+        shutil.copyfile(path, args.output_dir / path.name)
     write_json(args.output_dir / "eval_results.json", scores)
     write_json(args.output_dir / "train_results.json", {k: state[k] for k in ("step", "seconds", "evals")})
+    pictures.of_run(args.output_dir)
     print(f"{args.output_dir} after {state['step']} steps, {state['seconds']:.0f} s: {json.dumps(scores)}")
 
 
 @torch.no_grad()
-def classify(model, reviews, args):
+def classify(model: nn.Module, reviews: Reviews, args: Namespace) -> Tensor:
     """Logits of all the reviews, in their order: [n, 2]."""
     model.eval()
     order = np.argsort(reviews.lengths, kind="stable")
@@ -797,7 +810,7 @@ def classify(model, reviews, args):
     return logits[torch.from_numpy(np.argsort(order))]
 
 
-def score_reviews(model, reviews, args):
+def score_reviews(model: nn.Module, reviews: Reviews, args: Namespace) -> dict:
     """Accuracy, F1 of label 1, loss, count, and the confusion matrix with a row for each true label."""
     logits, labels = classify(model, reviews, args), reviews.labels
     tn, fp, fn, tp = torch.bincount(labels * 2 + logits.argmax(-1), minlength=4).tolist()
@@ -806,7 +819,7 @@ def score_reviews(model, reviews, args):
             "confusion_matrix": [[tn, fp], [fn, tp]]}
 
 
-def finetune(args):
+def finetune(args: Namespace) -> None:
     """Sentiment of reviews; a twentieth of the training file (at most 5,000) picks the epoch."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length)
@@ -823,7 +836,7 @@ def finetune(args):
     finish(args, model, state, picked | score_reviews(model, test, args))
 
 
-def evaluate(args):
+def evaluate(args: Namespace) -> None:
     """Scores a fine-tuned model on the test file."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     test = read_reviews(data_file(args.test_file, "nsmc/ratings_test.txt"), args.max_eval_samples)
@@ -832,10 +845,10 @@ def evaluate(args):
     print(json.dumps(scores))
 
 
-def predict(args):
+def predict(args: Namespace) -> None:
     """One JSON object a line for every --text, or line of stdin: text, label, score (its probability)."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     texts = [text.rstrip("\n").encode(errors="replace").decode() for text in args.text or sys.stdin]
     reviews = Reviews(texts, [0] * len(texts), tokenizer, args.max_seq_length)  # the labels are not known
     for text, p in zip(texts, classify(model, reviews, args).softmax(-1).tolist() if texts else []):
@@ -843,21 +856,33 @@ def predict(args):
         print(json.dumps({"text": text} | score, ensure_ascii=False))
 
 
+def visualize(args: Namespace) -> None:
+    """Draws for every --text what both halves of mixed attention look at in --layer."""
+    model, tokenizer = make_model(ConvBertModel, args)
+    layer = args.layer or model.config.num_hidden_layers
+    if not args.text or layer > model.config.num_hidden_layers:
+        raise UserError(f"visualize needs --text, and a --layer from 1 to {model.config.num_hidden_layers}")
+    for n, ids in enumerate(Reviews(args.text, [0] * len(args.text), tokenizer, args.max_seq_length).ids, 1):
+        path = args.output_dir / f"layer-{layer}-text-{n}.png"
+        pictures.mixed_attention(model.eval(), ids, [tokenizer.pieces[i] for i in ids], layer, path)
+        print(path)
+
+
 # ---- 10. Command line --------------------------------------------------------------------------------------
-TASKS = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate, "predict": predict}
-DEFAULTS = {  # by task; epochs, but at least so many steps, is the length of a run for which none is given
-    "pretrain": dict(rate=0.128, layer_decay=1.0, eval_steps=500, epochs=1, least=100),
-    "finetune": dict(rate=0.0768, layer_decay=0.8, epochs=3, least=600, model_name_or_path="runs/pretrain"),
-} | {task: dict(model_name_or_path="runs/finetune") for task in ("evaluate", "predict")}
+TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
+DEFAULTS: dict[str, Any] = {  # by task; a run given no length takes epochs, but at least so many steps
+    "pretrain": dict(rate=0.768, layer_decay=1.0, batch_size=16, eval_steps=500, epochs=1, least=100),
+    "finetune": dict(rate=0.1024, layer_decay=0.9, epochs=1.5, least=600, model_name_or_path="runs/pretrain"),
+} | {task: dict(model_name_or_path="runs/finetune") for task in ("evaluate", "predict", "visualize")}
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
 
 
-def parse_options():
-    def fail(message):  # in one line, without the usage
-        raise UserError(message)
+def parse_options() -> Namespace:
+    def fail(message: str) -> NoReturn:  # in one line, without the usage
+        raise UserError(" ".join(message.split()))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.error, add = fail, parser.add_argument
+    parser.error, add = fail, parser.add_argument  # type: ignore[method-assign]
     add("--task", choices=TASKS, required=True, help="What to do.")
     add("--seed", type=int, default=42, help="Decides initial weights, order, masks and dropout.")
     add("--device", help="cpu, cuda or mps; the best there is if not given.")
@@ -874,22 +899,23 @@ def parse_options():
     add("--valid_file", help="Held-out text to pretrain by; a part of the corpus if not given.")
     add("--train_file", help="Reviews to fine-tune on, in NSMC's format.")
     add("--test_file", help="Reviews to test on.")
-    add("--text", action="append", help="A text to predict; may be repeated. Else lines are read from stdin.")
+    add("--text", action="append", help="A text to predict or visualize; may be repeated; else stdin.")
+    add("--layer", type=int, help="The layer to visualize, from 1; the last if not given.")
     add("--max_seq_length", type=int, default=128, help="Tokens in a row of text or, at most, in a review.")
     add("--max_train_samples", type=int, help="Uses only the first so many training rows or reviews.")
     add("--max_eval_samples", type=int, help="Uses only the first so many rows or reviews to evaluate.")
     add = parser.add_argument_group("training").add_argument
     add("--objective", choices=("mlm", "rtd"), default="mlm", help="Masked LM or replaced token detection.")
-    add("--mlm_probability", type=float, default=0.15, help="Share of tokens to be predicted.")
-    add("--batch_size", type=int, default=32, help="Rows or reviews in a batch.")
+    add("--mlm_probability", type=float, default=0.3, help="Share of tokens to be predicted.")
+    add("--batch_size", type=int, help="Rows or reviews in a batch; 16 to pretrain, otherwise 32.")
     add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
-    add("--learning_rate", type=float, help="Peak; by default 0.128/H to pretrain, 0.0768/H to fine-tune.")
+    add("--learning_rate", type=float, help="Peak; by default 0.768/H to pretrain, 0.1024/H to fine-tune.")
     add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
     add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
-    add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.8 to fine-tune.")
+    add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.9 to fine-tune.")
     add = parser.add_argument_group("length of the run, one of").add_mutually_exclusive_group().add_argument
     add("--max_steps", type=int, help="Updates.")
-    add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 3.")
+    add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 1.5.")
     add("--max_minutes", type=float, help="Minutes; the learning rate reaches 0 as they end.")
     add = parser.add_argument_group("output").add_argument
     add("--output_dir", type=Path, help="Folder for model, checkpoints and results; default runs/TASK.")
@@ -907,9 +933,9 @@ def parse_options():
     return args
 
 
-def fill_in(args):
+def fill_in(args: Namespace) -> None:
     """Settles what depends on the task and on the files there are."""
-    defaults = {"output_dir": Path("runs") / args.task} | DEFAULTS[args.task]
+    defaults = {"output_dir": Path("runs") / args.task, "batch_size": 32} | DEFAULTS[args.task]
     if args.task == "finetune" and (args.size or args.config_name or not os.path.exists("runs/pretrain")):
         del defaults["model_name_or_path"]  # a new model
     new = not (args.config_name or args.model_name_or_path or "model_name_or_path" in defaults)
@@ -919,7 +945,7 @@ def fill_in(args):
     vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
 
 
-def choose_hardware(args):
+def choose_hardware(args: Namespace) -> None:
     """Settles device, precision, threads and memory. UserError if the device cannot be had."""
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -944,7 +970,7 @@ def choose_hardware(args):
             libc.mallopt(option, value)
 
 
-def main():
+def main() -> None:
     if RANK:  # process 0 speaks for all
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -963,7 +989,7 @@ def main():
         sys.exit(1)
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does
-    except (UserError, OSError) as error:
+    except (UserError, OSError, ModuleNotFoundError) as error:
         print(f"convbert.py: error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -15,12 +15,16 @@ import json
 import os
 import shutil
 import sys
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import torch
+from safetensors import SafetensorError
 
-FREE = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "logging_steps",
-        "save_steps", "save_total_limit")  # options that may differ between two parts of one run
+FREE = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "layer",
+        "logging_steps", "save_steps", "save_total_limit")  # these may differ between two parts of one run
 
 
 class UserError(Exception):
@@ -28,35 +32,40 @@ class UserError(Exception):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name beside path; what is written there takes the place of path at the end."""
-    yield (temporary := Path(f"{path}.tmp{os.environ.get('RANK', '')}"))  # each process its own
+    temporary = Path(f"{path}.tmp{os.environ.get('RANK', '')}")  # each process its own
+    try:
+        yield temporary
+    except (RuntimeError, SafetensorError) as error:  # what PyTorch and safetensors make of a full disk
+        raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
     os.replace(temporary, path)
 
 
-def write_json(path, value):
+def write_json(path: Path, value: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def checkpoints(folder):
+def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
 
 
-def save_checkpoint(args, model, optimizers, state):
+def save_checkpoint(args: Namespace, model, optimizers: list, state: dict) -> None:
     """Writes checkpoint-STEP; of the older ones, those beyond --save_total_limit go."""
     temporary, log = args.output_dir / "checkpoint.tmp", args.output_dir / "metrics.jsonl"
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
     parts = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-    torch.save(state | parts | {"log_size": log.stat().st_size}, temporary / "training_state.pt")
+    with replacing(temporary / "training_state.pt") as path:
+        torch.save(state | parts | {"log_size": log.stat().st_size}, path)
     temporary.rename(args.output_dir / f"checkpoint-{state['step']}")
     for old in checkpoints(args.output_dir)[: -args.save_total_limit]:
         shutil.rmtree(old)
 
 
-def last_state(found):
+def last_state(found: list[Path]) -> dict:
     """What the newest readable checkpoint holds; damaged ones are renamed. UserError if none is left."""
     for folder in reversed(found):
         try:
@@ -69,7 +78,7 @@ def last_state(found):
     raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
 
-def find_state(args, config):
+def find_state(args: Namespace, config: object) -> dict:
     """The state that the last checkpoint in the output folder holds, or else that of a new run.
     UserError where two runs would mix or files be overwritten, SystemExit if this one is finished."""
     folder, again, here = args.output_dir, args.overwrite_output_dir, f"--output_dir {args.output_dir}"
@@ -91,7 +100,7 @@ def find_state(args, config):
     return {"options": options, "step": 0, "seconds": 0.0, "evals": [], "best": {}, "log_size": 0} | since_log
 
 
-def open_log(args, state):
+def open_log(args: Namespace, state: dict) -> TextIO:
     """Opens metrics.jsonl where the state left it, for this run alone: UserError if another one writes there.
     With --overwrite_output_dir the older run goes."""
     folder = args.output_dir

@@ -689,12 +689,13 @@ kowiki.common.run(kowiki.main)
 """
 
 
-@pytest.mark.parametrize("stage, renames", [("download", 2), ("extract", 3), ("vocab", 3)])
+@pytest.mark.parametrize("stage, renames", [("download", 2), ("extract", 3), ("vocab", 5)])
 def test_stage_killed_at_any_rename_is_made_good(stage, renames, server, corpus):
     dump = write_dump(corpus / "a.xml", revisions(30))
     options = {"download": ["--url", server.url + "/kowiki/"], "extract": ["--dump", dump, "--processes", 1],
                "vocab": ["--vocab_size", 1500]}[stage]
-    outputs = {"download": [NAME], "extract": ["kowiki.txt"], "vocab": ["kowiki.model", "kowiki.vocab"]}
+    outputs = {"download": [NAME], "extract": ["kowiki.txt"],
+               "vocab": ["kowiki.model", "kowiki.vocab", "tokenizer.json", "tokenizer_config.json"]}
 
     def command(folder):
         folder.mkdir(exist_ok=True)
@@ -964,7 +965,7 @@ def test_reviews_are_stored_once(mongo, tmp_path):
 # ---- All of it, as the README has it
 
 def test_from_nothing_to_two_trained_models(tmp_path):
-    for name in ("convbert.py", "config.json"):
+    for name in ("convbert.py", "runs.py", "pictures.py", "config.json"):
         shutil.copy(ROOT / name, tmp_path)
     for name in ("vocab", "web-crawler/sample"):
         shutil.copytree(ROOT / name, tmp_path / name)

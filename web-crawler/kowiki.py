@@ -3,7 +3,8 @@
     download   the newest complete dump -> kowiki/kowiki-DATE-pages-articles.xml.bz2, 1.4 GB
     extract    the text of its articles -> kowiki/kowiki.txt: title first, then a paragraph, heading or list
                                            item a line; a blank line between articles
-    vocab      SentencePiece BPE        -> ../vocab/kowiki.model and .vocab, unless they are there
+    vocab      SentencePiece BPE        -> ../vocab/kowiki.model and .vocab, unless they are there, and
+                                           tokenizer*.json, the same for Hugging Face's transformers
 Each stage can be run alone, and killed: the same command goes on from there, to the same result. FILE.json
 beside each output says how it was made.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 import common
+import huggingface
 import wikitext
 from common import UserError, disk_faults, file_sha1, manifest, read_json, replacing, write_json
 from tqdm import tqdm
@@ -115,6 +117,8 @@ def finished_file(url, name):
 
 # ---- Reading a dump ----------------------------------------------------------------------------------------
 MAX_TEXT = 2 << 20  # characters; MediaWiki itself allows 2 MiB
+MAX_MARKUP, MAX_DEPTH = 1 << 20, 20  # bytes of a tag or comment, elements in one another: no dump has more
+NOTHING = {"id": "", "revision": "", "text": ""}  # is known of a page as it begins
 WANTED = {("page", "title"): "title", ("page", "ns"): "namespace", ("page", "id"): "id",  # parent, element
           ("revision", "id"): "revision", ("revision", "timestamp"): "date", ("revision", "model"): "model",
           ("revision", "text"): "text", ("revision", "sha1"): "sha1"}
@@ -125,25 +129,34 @@ class PageParser:
     """Collects in `pages` what is wanted of each <page>, by local names: the namespace bears a version."""
 
     def __init__(self):
-        self.pages, self.page, self.path, self.wanted, self.pieces, self.length = [], {}, [], None, [], 0
-        parser = expat.ParserCreate()
+        self.pages, self.path, self.wanted, self.pieces, self.length, self.fed = [], [], None, [], 0, 0
+        self.page, self.parser = NOTHING.copy(), expat.ParserCreate()
+        parser = self.parser
         parser.buffer_text, parser.buffer_size = True, 1 << 16
         parser.StartElementHandler, parser.EndElementHandler = self.start, self.end
         parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = self.characters, self.refuse
-        self.parse = parser.Parse
+
+    def parse(self, block):
+        """Takes the next bytes of the dump, b"" at its end. UserError or ExpatError at the first damage."""
+        self.parser.Parse(block, not block)
+        self.fed += len(block)
+        if self.fed - self.parser.CurrentByteIndex > MAX_MARKUP:  # expat keeps it until it ends
+            raise UserError(f"a tag or comment of more than {MAX_MARKUP:,} bytes")
 
     def refuse(self, *_):
         raise UserError("it declares a document type, whose entities could fill the memory; no dump does")
 
     def start(self, name, attributes):
         name = name.rpartition(":")[2]
+        if len(self.path) == MAX_DEPTH:
+            raise UserError(f"more than {MAX_DEPTH} elements in one another")
         if not self.path and name != "mediawiki":
             raise UserError(f"the first element is <{name}>, that of a MediaWiki export is <mediawiki>")
         self.wanted = WANTED.get((self.path[-1], name)) if self.path else None
         self.path.append(name)
         self.pieces, self.length = [], 0
         if name == "page":
-            self.page = {"id": "", "revision": "", "text": ""}
+            self.page = NOTHING.copy()
         elif name == "redirect":
             self.page["redirect"] = True
         elif self.wanted == "text":
@@ -160,6 +173,7 @@ class PageParser:
             self.wanted = None
         if self.path.pop() == "page":
             self.pages.append(self.page)
+            self.page = NOTHING.copy()  # what stands between two pages belongs to neither
 
     def take(self):
         pages, self.pages = self.pages, []
@@ -179,7 +193,7 @@ def read_pages(path):
             while block and not fault:
                 try:
                     block = file.read1(1 << 18)  # read() would lose what comes before the damage
-                    parser.parse(block, not block)
+                    parser.parse(block)
                 except (EOFError, OSError, expat.ExpatError, UserError) as error:
                     fault = error
                 for page in parser.take():
@@ -201,7 +215,8 @@ def why_not(page):
         ("hidden text", page.get("hidden")),
         ("empty", not text.strip()),
         ("too long", len(text) > MAX_TEXT),
-        ("incomplete", not (page.get("title") and page["id"].isdecimal() and page["revision"].isdecimal())),
+        ("incomplete", not page.get("title", "").strip()),
+        ("incomplete", not (page["id"].isdecimal() and page["revision"].isdecimal())),
     ):
         if applies:
             return reason
@@ -348,7 +363,7 @@ class TextFile:
             if page["reason"]:
                 state["dropped"][page["reason"]] = state["dropped"].get(page["reason"], 0) + 1
                 continue
-            text = "\n".join([page["title"], *page["lines"], ""])
+            text = "\n".join([" ".join(page["title"].split()), *page["lines"], ""])
             data = (("\n" if state["articles"] else "") + text).encode()
             self.file.write(data)
             state["articles"] += 1
@@ -445,7 +460,7 @@ SPECIAL = dict(pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=
 
 
 def vocab_stage(args):
-    """kowiki.model and .vocab from kowiki.txt; returns what FILE.json says of them."""
+    """kowiki.model, .vocab and tokenizer*.json from kowiki.txt; returns what FILE.json says of them."""
     import sentencepiece
 
     corpus, model = args.output_dir / "kowiki.txt", args.vocab_dir / "kowiki.model"
@@ -468,8 +483,10 @@ def vocab_stage(args):
     about = {"corpus_sha1": file_sha1(corpus), "vocab_size": args.vocab_size,
              "sample_sentences": args.sample_sentences, "seed": args.seed,
              "sha1": hashlib.sha1(made.getvalue()).hexdigest(), "seconds": round(time.monotonic() - begin, 1)}
-    for path, data in ((model.with_suffix(".vocab"), "".join(pieces).encode()), (model, made.getvalue())):
-        with replacing(path) as temporary:
+    files = {"kowiki.vocab": "".join(pieces).encode(), **huggingface.tokenizer_files(processor),
+             "kowiki.model": made.getvalue()}  # last: where it is, the others are
+    for name, data in files.items():
+        with replacing(args.vocab_dir / name) as temporary:
             temporary.write_bytes(data)
     write_json(manifest(model), about)
     return about

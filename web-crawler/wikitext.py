@@ -404,7 +404,8 @@ def lines_of(text):
 FILE_OR_CATEGORY = "(?:파일|그림|file|image|분류|category) ?:"
 BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*\|)?", re.I)
 RESIDUE = re.compile(rf"[|]|! |{{\||{FILE_OR_CATEGORY}\S|.*(?:섬네일|썸네일|thumb)\|", re.I)  # in no text
-REF_REMNANT = re.compile(r"</?ref\b[^<>\n]*>?", re.I)
+REF_TAG = re.compile(r"</?ref\b[^<>\n]*>?", re.I)
+PAIRS = re.compile(r"\{\{+|\}\}+|\[\[+|\]\]+")
 FORMULAS_ALONE = re.compile(f"^[ \t.,;]*(?:(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})[ \t.,;]*)+$", re.M)
 NOTHING = rf"[\s,;·:~–\-{GAP}{HOLE}]"
 EMPTY_QUOTES = re.compile(rf"[《〈“‘「『][\s{GAP}{HOLE}]+[》〉”’」』]")  # the name that stood there lacks
@@ -434,8 +435,8 @@ def tidy(text):
     if LESS in text:
         text = text.replace(LESS, "<")
     if "<" in text:
-        text = REF_REMNANT.sub("", INLINE.sub("", BLOCK.sub(" ", text)))
-    text = without_pairs(text)
+        text = INLINE.sub("", BLOCK.sub(" ", text))
+    text = without_remnants(text)
     if HOLE in text or FORMULA in text:
         text = FORMULAS_ALONE.sub("", text).replace(FORMULA, "")
     lines = [" ".join(mended(" ".join(line.split())).split()) for line in text.split("\n")]
@@ -454,11 +455,11 @@ def mended(line):
     line = BEFORE_STOP.sub("", DOUBLE_COMMA.sub("", line)).replace(GAP, "")
     if HOLE in line:
         line = " ".join(part for part in SENTENCE_END.split(line) if HOLE not in part)
-    return without_pairs(" ".join(line.split()))
+    return without_remnants(" ".join(line.split()))
 
 
-def without_pairs(text):
-    """The text without brackets in pairs, those included that come to stand side by side on the way."""
-    while "{{" in text or "}}" in text or "[[" in text or "]]" in text:
-        text = re.sub(r"\{\{+|\}\}+|\[\[+|\]\]+", "", text)
+def without_remnants(text):
+    """The text without pairs of brackets and tags of <ref>, those included that come about on the way."""
+    while any(sign in text for sign in ("{{", "}}", "[[", "]]")) or ("<" in text and REF_TAG.search(text)):
+        text = REF_TAG.sub("", PAIRS.sub("", text))
     return text
