@@ -27,7 +27,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -53,6 +52,7 @@ from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.optim import AdamW, Optimizer
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
@@ -532,10 +532,12 @@ def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Arr
         raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
     if missing := {"document", "label"} - set(table.columns):
         raise UserError(f"{path}, line 1: lacks the tab-separated column {' and '.join(sorted(missing))}")
+    if not isinstance(table.index, pandas.RangeIndex):  # what has no name was taken for one
+        raise UserError(f"{path}, line 2: more tabs than in line 1")
     for i in np.flatnonzero(~table["label"].isin(["0", "1"])):
-        raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'].iloc[i]!r}")
-    if len(table) < 2 or not isinstance(table.index, pandas.RangeIndex):  # else pandas took it from a column
-        raise UserError(f"{path}: less than two reviews in it, or a tab too many in a line")
+        raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'][i]!r}")
+    if len(table) < 2:
+        raise UserError(f"{path}: less than two reviews in it")
     texts = table["document"]
     for _ in range(2):
         texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
@@ -601,23 +603,17 @@ class Reviews:
 
 
 # ---- 7. Optimisation ---------------------------------------------------------------------------------------
-def make_optimizers(model: ConvBertPreTrainedModel, args: Namespace) -> list[torch.optim.Optimizer]:
-    """AdamW; in pretraining Muon (Jordan et al. 2024) for the matrices of the layers: it makes their momentum
-    orthogonal, so that all directions are learnt alike, in steps as large as AdamW's. Biases and LayerNorms
-    are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
-    muon = functools.partial(torch.optim.Muon, adjust_lr_fn="match_rms_adamw")
-    adamw = functools.partial(torch.optim.AdamW, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
-    groups: dict[Callable, dict] = {muon: {}, adamw: {}}
+def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer:
+    """AdamW; biases and LayerNorms are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
+    groups: dict[tuple, dict] = {}
     top = model.config.num_hidden_layers + 2
     for name, parameter in model.named_parameters():
         decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else args.weight_decay
         layer = name.partition("encoder.layer.")[2].partition(".")[0]
         depth = int(layer) + 1 if layer else 0 if "embeddings" in name else top
-        matrix = layer and name.endswith("weight") and parameter.ndim == 2
         key = {"weight_decay": decay, "scale": args.layer_decay ** (top - depth)}
-        kind = groups[muon if matrix and args.task == "pretrain" else adamw]
-        kind.setdefault(tuple(key.values()), {"params": []} | key)["params"].append(parameter)
-    return [make(list(kind.values())) for make, kind in groups.items() if kind]
+        groups.setdefault(tuple(key.values()), {"params": []} | key)["params"].append(parameter)
+    return AdamW(list(groups.values()), eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
 
 
 def schedule(args: Namespace, state: dict) -> tuple[float, float]:
@@ -634,7 +630,7 @@ def run_model(model: nn.Module, batch: dict[str, Tensor], args: Namespace) -> Mo
         return model(**{name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()})
 
 
-def training_step(model: nn.Module, optimizers: list, batches: list, args: Namespace, step: int) -> float:
+def training_step(model: nn.Module, optimizer: Optimizer, batches: list, args: Namespace, step: int) -> float:
     """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
     model.train(args.task == "finetune")  # which only dropout heeds: there is none in pretraining
     loss, first = 0.0, (step * WORLD + RANK) * len(batches)
@@ -646,9 +642,8 @@ def training_step(model: nn.Module, optimizers: list, batches: list, args: Names
     norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
     if not math.isfinite(loss + norm):
         raise UserError(f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is kept")
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
+    optimizer.step()
+    optimizer.zero_grad()
     return loss
 
 
@@ -694,12 +689,11 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
     args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
     args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
     args.learning_rate = args.learning_rate or args.rate / model.config.hidden_size
-    optimizers, stop, pad = make_optimizers(model, args), [], model.config.pad_token_id
+    optimizer, stop, pad = make_optimizer(model, args), [], model.config.pad_token_id
     state = find_state(args, model.config)
     if "model" in state:
         model.load_state_dict(state.pop("model"))
-        for optimizer, part in zip(optimizers, state.pop("optimizers")):
-            optimizer.load_state_dict(part)
+        optimizer.load_state_dict(state.pop("optimizer"))
     mean_over_processes(0, device=args.device)  # all have read the folder before process 0 changes it
     log = open(os.devnull, "w") if RANK else open_log(args, state)  # noqa: SIM115
     for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of a step
@@ -713,13 +707,13 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
         if not state["evals"]:
             keep_score(evaluate(model), model, state, log)
         while over < 1:
-            for group in itertools.chain(*(optimizer.param_groups for optimizer in optimizers)):
+            for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             numbers = state["step"] * accumulate + np.split(np.arange(accumulate), WORLD)[RANK]  # this rank's
             rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
             batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
             tokens = sum(batch["input_ids"].ne(pad).sum().item() for batch in batches) * WORLD
-            loss = training_step(fast, optimizers, batches, args, state["step"])
+            loss = training_step(fast, optimizer, batches, args, state["step"])
             loss, tokens, seconds, leave = mean_over_processes(
                 loss, tokens, time.perf_counter() - began, len(stop), device=args.device)
             state["losses"].append(loss)
@@ -733,7 +727,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
                 keep_score(evaluate(model), model, state, log)
             if over == 1 or leave or step % args.save_steps == 0:
                 if RANK == 0:
-                    save_checkpoint(args, model, optimizers, state)
+                    save_checkpoint(args, model, optimizer, state)
                 if leave and over < 1:
                     number = stop[0] if stop else signal.SIGTERM  # it came to another process
                     print(f"{number.name}: saved at step {step}; --resume goes on", file=sys.stderr)
@@ -871,8 +865,8 @@ def visualize(args: Namespace) -> None:
 # ---- 10. Command line --------------------------------------------------------------------------------------
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
 DEFAULTS: dict[str, Any] = {  # by task; a run given no length takes epochs, but at least so many steps
-    "pretrain": dict(rate=0.768, layer_decay=1.0, batch_size=16, eval_steps=500, epochs=1, least=100),
-    "finetune": dict(rate=0.1024, layer_decay=0.9, epochs=1.5, least=600, model_name_or_path="runs/pretrain"),
+    "pretrain": dict(rate=0.256, layer_decay=1.0, batch_size=16, eval_steps=500, epochs=1, least=100),
+    "finetune": dict(rate=0.1024, layer_decay=0.9, epochs=2, least=600, model_name_or_path="runs/pretrain"),
 } | {task: dict(model_name_or_path="runs/finetune") for task in ("evaluate", "predict", "visualize")}
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
@@ -906,16 +900,16 @@ def parse_options() -> Namespace:
     add("--max_eval_samples", type=int, help="Uses only the first so many rows or reviews to evaluate.")
     add = parser.add_argument_group("training").add_argument
     add("--objective", choices=("mlm", "rtd"), default="mlm", help="Masked LM or replaced token detection.")
-    add("--mlm_probability", type=float, default=0.3, help="Share of tokens to be predicted.")
+    add("--mlm_probability", type=float, default=0.15, help="Share of tokens to be predicted.")
     add("--batch_size", type=int, help="Rows or reviews in a batch; 16 to pretrain, otherwise 32.")
     add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
-    add("--learning_rate", type=float, help="Peak; by default 0.768/H to pretrain, 0.1024/H to fine-tune.")
+    add("--learning_rate", type=float, help="Peak; by default 0.256/H to pretrain, 0.1024/H to fine-tune.")
     add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
     add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
     add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.9 to fine-tune.")
     add = parser.add_argument_group("length of the run, one of").add_mutually_exclusive_group().add_argument
     add("--max_steps", type=int, help="Updates.")
-    add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 1.5.")
+    add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 2.")
     add("--max_minutes", type=float, help="Minutes; the learning rate reaches 0 as they end.")
     add = parser.add_argument_group("output").add_argument
     add("--output_dir", type=Path, help="Folder for model, checkpoints and results; default runs/TASK.")

@@ -52,14 +52,14 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
 
 
-def save_checkpoint(args: Namespace, model, optimizers: list, state: dict) -> None:
+def save_checkpoint(args: Namespace, model, optimizer: torch.optim.Optimizer, state: dict) -> None:
     """Writes checkpoint-STEP; of the older ones, those beyond --save_total_limit go."""
     temporary, log = args.output_dir / "checkpoint.tmp", args.output_dir / "metrics.jsonl"
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
-    parts = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    more = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "log_size": log.stat().st_size}
     with replacing(temporary / "training_state.pt") as path:
-        torch.save(state | parts | {"log_size": log.stat().st_size}, path)
+        torch.save(state | more, path)
     temporary.rename(args.output_dir / f"checkpoint-{state['step']}")
     for old in checkpoints(args.output_dir)[: -args.save_total_limit]:
         shutil.rmtree(old)

@@ -1,9 +1,8 @@
 """Speed and memory beside Hugging Face's ConvBERT: python tests/benchmark.py
 
 Side by side with `transformers` (HF), at the same sizes, batches and dropout; run by hand, not by pytest:
-    train       an update of masked language modelling: random tokens, 15 % of them labelled, fused AdamW (not
-                Muon, which costs us the same whatever the model). The value is that of the median step; the
-                first, in which memory is claimed, does not count.
+    train       an update of masked language modelling: random tokens, 15 % of them labelled, fused AdamW. The
+                value is that of the median step; the first, in which memory is claimed, does not count.
                 `each default`: each library at its own dropout for pretraining, 0 here and 0.1 in HF
     infer       the backbone without gradients, at fixed lengths and at those of reviews; padding is no token
     finetune    reviews/s over the same reviews in batches of 32, padded to their longest: ours in bucketed
@@ -151,7 +150,7 @@ def make_args(row, side, options):
     torch.backends.cuda.matmul.allow_tf32 = True  # for both sides
     args = SimpleNamespace(device=torch.device(options.device), precision=row.precision, num_threads=None,
                            seed=0, gradient_accumulation_steps=1, weight_decay=0.01,
-                           task="finetune",  # AdamW for all, and dropout
+                           task="finetune",  # with dropout, where the row has some
                            layer_decay=0.8 if row.kind == "finetune" else 1.0)
     if not side.startswith("hf"):  # operators and GEMM too: neither form of them is to pay for fresh memory
         convbert.choose_hardware(args)  # among the rest, it has glibc keep what is freed
@@ -189,11 +188,11 @@ def load_reviews(options, count):
 def train(row, side, shape, steps, args):
     """Trains a new model on a random batch [B, T]; seconds of each update but the first."""
     model = make_model(row, side, args)
-    optimizers = convbert.make_optimizers(model, args)
+    optimizer = convbert.make_optimizer(model, args)
     model = torch.compile(model) if "compiled" in side else model
     ids = torch.randint(7, model.config.vocab_size, shape)
     batches = [{"input_ids": ids, "labels": torch.where(torch.rand(shape) < 0.15, ids, convbert.IGNORE)}]
-    update = functools.partial(convbert.training_step, model, optimizers, batches, args)
+    update = functools.partial(convbert.training_step, model, optimizer, batches, args)
     return [seconds_of(functools.partial(update, step), args.device) for step in range(steps + 1)][1:]
 
 
@@ -261,9 +260,9 @@ def measure_inference(row, side, options, args):
 
 def finetune_ours(model, reviews, args):
     """One epoch as convbert.finetune has it."""
-    optimizers = convbert.make_optimizers(model, args)
+    optimizer = convbert.make_optimizer(model, args)
     for step, indices in enumerate(convbert.bucketed(reviews.lengths, 32, np.random.default_rng(0))):
-        convbert.training_step(model, optimizers, [reviews.batch(indices)], args, step)
+        convbert.training_step(model, optimizer, [reviews.batch(indices)], args, step)
 
 
 def finetune_trainer(model, reviews, args):

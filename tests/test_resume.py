@@ -414,7 +414,7 @@ def test_a_finished_run_is_not_taken_for_one_with_other_options(finished):
 
 
 OTHER = dict(learning_rate="1e-3", seed="7", max_steps="20", batch_size="5", objective="rtd",
-             weight_decay="0.5", warmup_ratio="0.5", mlm_probability="0.2", gradient_accumulation_steps="2",
+             weight_decay="0.5", warmup_ratio="0.5", mlm_probability="0.3", gradient_accumulation_steps="2",
              max_seq_length="24", precision="bf16", eval_steps="4", max_eval_samples="6",
              max_train_samples="20", layer_decay="0.9")
 
