@@ -26,16 +26,6 @@ LENGTH = 128
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    return convbert.Tokenizer(VOCAB)
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return sentencepiece.SentencePieceProcessor(model_file=str(VOCAB))
-
-
-@pytest.fixture(scope="module")
 def other_tokenizer(tmp_path_factory):
     prefix = tmp_path_factory.mktemp("vocab") / "other"
     sentencepiece.SentencePieceTrainer.train(

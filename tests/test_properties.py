@@ -14,7 +14,6 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import sentencepiece
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -31,16 +30,6 @@ def examples(count):
     """How many inputs a test tries. None is too slow, since the machine may be busy."""
     return settings(max_examples=count, deadline=None, derandomize=True, database=None,
                     suppress_health_check=list(HealthCheck))
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return convbert.Tokenizer(VOCAB)
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return sentencepiece.SentencePieceProcessor(model_file=str(VOCAB))
 
 
 @pytest.fixture(scope="module")
