@@ -20,6 +20,7 @@ Departures from the authors' code: padding is kept out of both convolutions (`co
 back that a sentence changes with the padding beside it); words are masked whole, 80/10/10 for masked language
 modelling; no dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator;
 Adam corrects its bias; dropout is in steps of 1/256. Names are Hugging Face's: classes, parameters, options.
+What a run leaves on disk is in runs.py, what is drawn in pictures.py: the paper has no part in them.
 """
 
 import argparse
@@ -63,7 +64,9 @@ ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
 LABELS = ("negative", "positive")
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
-recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)  # no dropout in it
+# recomputed(f, x) is f(x) without its intermediate results, which the backward pass computes again: it saves
+# memory where that is cheap, and is for functions without dropout, which would be drawn anew.
+recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 # ---- 1. Configuration --------------------------------------------------------------------------------------
@@ -709,7 +712,8 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
         while over < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            numbers = state["step"] * accumulate + np.split(np.arange(accumulate), WORLD)[RANK]  # this rank's
+            mine = np.split(np.arange(accumulate), WORLD)[RANK]  # the processes share an update's batches
+            numbers = state["step"] * accumulate + mine
             rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
             batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
             tokens = sum(batch["input_ids"].ne(pad).sum().item() for batch in batches) * WORLD
@@ -738,7 +742,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
     return state
 
 
-# ---- 9. Tasks ---------------------------------------------------------------------------------------------
+# ---- 9. Tasks ----------------------------------------------------------------------------------------------
 def make_model(cls: type[ConvBertPreTrainedModel], args: Namespace) -> tuple:
     """(model, tokenizer) by --model_name_or_path, --size or --config_name. UserError if they do not fit."""
     torch.manual_seed(args.seed)

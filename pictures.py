@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import math
-import os
 import shutil
 import sys
 import warnings
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from runs import replacing
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9631e", "#70757a"
 FONTS = ("NanumGothic.", "NotoSansCJK-Regular", "NotoSansKR", "AppleSDGothicNeo", "malgun.")  # best first
@@ -29,11 +30,10 @@ def drawing(path: Path, width: float, height: float) -> Iterator:
     """Yields a matplotlib Figure, in inches; it is written to path, whole or not at all, at the end."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
     yield (figure := Figure((width, height), dpi=150, layout="constrained"))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():  # what no font holds is drawn as a box
-        warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(f"{path}.tmp", format="png", bbox_inches="tight")
-    os.replace(f"{path}.tmp", path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # what no font holds is drawn as a box
+        figure.savefig(temporary, format="png", bbox_inches="tight")
 
 
 # ---- Mixed attention ---------------------------------------------------------------------------------------
