@@ -71,10 +71,11 @@ def last_state(found: list[Path]) -> dict:
         try:
             return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
         except Exception as error:  # reading a damaged file can raise almost anything
-            if isinstance(error, OSError):  # but this is no damage
-                raise
-            folder.rename(f"{folder}.damaged")
-            print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise  # this is no damage
+            with contextlib.suppress(FileNotFoundError):  # another process of the run has been faster
+                folder.rename(f"{folder}.damaged")
+                print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
     raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
 

@@ -1,9 +1,6 @@
 """Hard cases: pages torn at random, dumps made to do harm, kills, readers beside a writer, a full disk.
 
-Short versions of the long tests always run. The long ones take minutes, and more kills longer:
-
-    pytest tests/test_hardness.py -m slow
-    KILLS=200 pytest tests/test_hardness.py -k killed
+Short versions of the long tests always run. The long ones take minutes: pytest tests/test_hardness.py -m slow
 """
 
 import contextlib
@@ -32,7 +29,6 @@ import convbert
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
 import kowiki
 
-KILLS = int(os.environ.get("KILLS", "2"))
 PROSE = "이 문서는 {}번째 문서이며, 시험에만 쓰려고 지어낸 짧은 글이다. 다른 뜻은 없고, 길이만 채울 뿐이다."
 
 
@@ -251,7 +247,7 @@ def killed(process, whole, part, rng):
     return process.returncode != 0
 
 
-@pytest.mark.parametrize("kills", [KILLS, slow(50)])
+@pytest.mark.parametrize("kills", [2, slow(50)])
 def test_extraction_killed_at_random_gives_the_same_bytes(kills, many, tmp_path):
     dump, text = many
     rng, folder, count = random.Random(kills), tmp_path / "0", 0
