@@ -107,7 +107,7 @@ class ConvBertConfig:
     def __post_init__(self) -> None:
         for name, default in vars(type(self)).items():
             value, kind = getattr(self, name), type(default)
-            low, high = {int: (int(name != "pad_token_id"), math.inf), bool: (0, 1)}.get(kind, (0, 0.99))
+            low, high = {int: (int(name != "pad_token_id"), 10**6), bool: (0, 1)}.get(kind, (0, 0.99))
             if kind in (int, float, bool) and not (type(value) in (kind, int) and low <= value <= high):
                 raise UserError(f"config: {name} must be {kind.__name__} from {low} to {high}, not {value!r}")
         H, h, G, K = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_kernel_size
@@ -904,7 +904,7 @@ def parse_options() -> Namespace:
     add("--max_eval_samples", type=int, help="Uses only the first so many rows or reviews to evaluate.")
     add = parser.add_argument_group("training").add_argument
     add("--objective", choices=("mlm", "rtd"), default="mlm", help="Masked LM or replaced token detection.")
-    add("--mlm_probability", type=float, default=0.15, help="Share of tokens to be predicted.")
+    add("--mlm_probability", type=float, default=0.3, help="Share of tokens to be predicted.")
     add("--batch_size", type=int, help="Rows or reviews in a batch; 16 to pretrain, otherwise 32.")
     add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
     add("--learning_rate", type=float, help="Peak; by default 0.256/H to pretrain, 0.1024/H to fine-tune.")
@@ -979,12 +979,14 @@ def main() -> None:
         TASKS[args.task](args)
         if dist.is_initialized():
             dist.destroy_process_group()
-    except RuntimeError as error:
-        if WORLD == 1:
+    except (RuntimeError, MemoryError) as error:
+        text = (str(error) or "no memory").splitlines()[0]
+        full = "memory" in text.lower()
+        if WORLD == 1 and not full:
             raise
-        text = str(error).splitlines()[0]
-        print(f"convbert.py: error: a process of the run has died or failed ({text})", file=sys.__stderr__)
-        sys.exit(1)
+        why = "try a smaller --batch_size" if full else "a process of the run has died or failed"
+        print(f"convbert.py: error: {why} ({text})", file=sys.__stderr__ if RANK else sys.stderr)
+        sys.exit(2 if full else 1)
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does
     except (UserError, OSError, ModuleNotFoundError) as error:

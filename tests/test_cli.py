@@ -334,6 +334,14 @@ def test_batch_with_nothing_to_predict_does_not_stop_the_run(tmp_path):
 
 # ---- help and import
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\n..."),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_lack_of_memory_is_told(error, monkeypatch, data, tmp_path):
+    monkeypatch.setattr(convbert, "run_model", mock.Mock(side_effect=error))
+    options = ("--corpus", data / "kowiki.txt", "--size", "tiny", "--output_dir", tmp_path / "run", *CHEAP)
+    check_error(run("--task", "pretrain", *options), "--batch_size")
+
+
 def test_help_is_grouped_and_every_option_explained(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     result = run("--help")

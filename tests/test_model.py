@@ -933,6 +933,7 @@ IMPOSSIBLE = [
     dict(num_hidden_layers=2.0),
     dict(num_hidden_layers=True),
     dict(vocab_size=-5),
+    dict(vocab_size=10**13),
     dict(embedding_size=None),
     dict(hidden_size="256"),
     dict(hidden_size=[256]),
