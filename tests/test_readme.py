@@ -1,0 +1,98 @@
+"""The README's commands run, from top to bottom in one folder, as a reader would type them.
+
+BUDGETS gives a smaller job to a command that takes long, needs the network or needs many machines; a command
+without an entry there runs to the letter. What installs and tests is left to .ci/run.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+INSTALL = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install .*?txt && ", re.MULTILINE)
+TEST = "-r tests/requirements.txt"
+BUDGETS = {  # what the README says: what runs here
+    "kowiki.py        #": "kowiki.py --dump sample/kowiki-sample.xml #",
+    "naver_movie.py   #":
+        "naver_movie.py --train_file sample/ratings_train.txt --test_file sample/ratings_test.txt #",
+    "--megabytes 200": "--megabytes 1 --rounds 1",
+    "--max_minutes 30": "--max_steps 2 --batch_size 2",
+    "--max_minutes 40": "--max_steps 2 --batch_size 2",
+    "--max_eval_samples 384": "--max_eval_samples 4",
+    "--eval_steps 1500": "--max_steps 2 --max_eval_samples 20",
+    "--nnodes=2 --nproc_per_node=8": "--nnodes=1 --nproc_per_node=2",
+    "HOST:29400": "localhost:29463",
+    "--gradient_accumulation_steps": "--size tiny --max_steps 2 --gradient_accumulation_steps",
+    "small 32x128 bf16' --steps 6": "tiny 32x128 bf16 each default' --size tiny --steps 1 --rounds 1",
+}
+
+
+def blocks(name="README.md"):
+    """(language, text) of each block of code."""
+    return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+
+
+def within_budget(text):
+    for said, run in BUDGETS.items():
+        text = text.replace(said, run)
+    return INSTALL.sub("", text)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A clone without its history, with a .venv that is this Python, and the data that a reader has got."""
+    folder = tmp_path_factory.mktemp("clone")
+    for pattern in ("*.py", "config.json", "tests/*.py", "web-crawler/*.py"):
+        for path in ROOT.glob(pattern):
+            (folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+            shutil.copy(path, folder / path.relative_to(ROOT))
+    for name in ("vocab", "web-crawler/sample"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name, arguments in (("python", ""), ("torchrun", "-m torch.distributed.run")):
+        program = folder / ".venv/bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    sample = ROOT / "web-crawler/sample"
+    for name in ("kowiki.txt", "ratings_train.txt", "ratings_test.txt"):
+        shutil.copy(sample / name, folder)
+    shutil.copy(sample / "kowiki.txt", folder / "valid.txt")
+    shutil.copy(sample / "kowiki.txt", folder / "reviews.txt")
+    return folder
+
+
+def run(language, text, folder):
+    """Runs a block; its output."""
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    command = ["bash", "-e", "-c", text] if language == "bash" else [sys.executable, "-c", text]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", range(len(blocks())))
+def test_block_runs(number, folder):
+    language, text = blocks()[number]
+    if TEST in text:
+        pytest.skip("the tests themselves, which .ci/run starts")
+    for name, module in (("wikiextractor", "wikiextractor"), ("scikit-learn", "sklearn")):
+        if f"needs {name}" in text and not importlib.util.find_spec(module):
+            pytest.skip(f"needs {name}")
+    run(language, within_budget(text), folder)
+
+
+def test_the_korean_readme_has_the_same_code():
+    assert blocks("README.ko.md") == blocks()
+
+
+def test_every_budget_is_for_something_in_the_readme():
+    text = "".join(text for _, text in blocks())
+    assert [said for said in BUDGETS if said not in text] == []
