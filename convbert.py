@@ -772,7 +772,7 @@ def pretrain(args: Namespace) -> None:
         rows, valid = np.split(rows, [-min(1000, max(1, len(rows) // 20))])
     valid = valid[: args.max_eval_samples]
     mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.8 if mlm else 0.85,
-                             random_share=0.1 if mlm else 0.0)
+                             random_share=0.1 if mlm else 0.0)  # as BERT does, as ELECTRA does
     @torch.no_grad()
     def evaluate(model: nn.Module) -> dict:  # always with the same 15 % masked
         model.eval()
@@ -980,8 +980,8 @@ def main() -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
     except (RuntimeError, MemoryError) as error:
-        text = (str(error) or "no memory").splitlines()[0]
-        full = "memory" in text.lower()
+        text = str(error).partition("\n")[0]
+        full = isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text
         if WORLD == 1 and not full:
             raise
         why = "try a smaller --batch_size" if full else "a process of the run has died or failed"

@@ -342,6 +342,14 @@ def test_lack_of_memory_is_told(error, monkeypatch, data, tmp_path):
     check_error(run("--task", "pretrain", *options), "--batch_size")
 
 
+def test_other_trouble_with_memory_keeps_its_traceback(monkeypatch, data, tmp_path):
+    error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    monkeypatch.setattr(convbert, "run_model", mock.Mock(side_effect=error))
+    with pytest.raises(RuntimeError, match="illegal"):
+        run("--task", "pretrain", "--corpus", data / "kowiki.txt", "--size", "tiny", "--output_dir",
+            tmp_path / "run", *CHEAP)
+
+
 def test_help_is_grouped_and_every_option_explained(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     result = run("--help")
