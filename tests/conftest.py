@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +9,16 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 torch.set_num_threads(1)
+
+
+def copy_project(folder):
+    """All of the project that its commands need, as a clone would hold it."""
+    for pattern in ("*.py", "config.json", "tests/*.py", "web-crawler/*.py"):
+        for path in ROOT.glob(pattern):
+            (folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+            shutil.copy(path, folder / path.relative_to(ROOT))
+    for name in ("vocab", "web-crawler/sample"):
+        shutil.copytree(ROOT / name, folder / name)
 
 
 @pytest.fixture(autouse=True)

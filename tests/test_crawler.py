@@ -29,6 +29,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 import sentencepiece
+from conftest import copy_project
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
 import common
@@ -965,12 +966,7 @@ def test_reviews_are_stored_once(mongo, tmp_path):
 # ---- All of it, as the README has it
 
 def test_from_nothing_to_two_trained_models(tmp_path):
-    for name in ("convbert.py", "runs.py", "pictures.py", "config.json"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("vocab", "web-crawler/sample"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    for path in CRAWLER.glob("*.py"):
-        shutil.copy(path, tmp_path / "web-crawler")
+    copy_project(tmp_path)
     model = (tmp_path / "vocab/kowiki.model").read_bytes()
     cheap = "--size tiny --max_steps 2 --device cpu --num_threads 1 --precision fp32 --max_seq_length 32"
     for folder, line in (("web-crawler", "kowiki.py --dump sample/kowiki-sample.xml --processes 1"),

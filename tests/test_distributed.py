@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch.distributed
-from test_resume import command, data, finish, records  # noqa: F401
+from test_resume import command, data, finish, losses  # noqa: F401
 
 import convbert
 import runs
@@ -29,10 +29,6 @@ def finish_torchrun(options, folder):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return out
-
-
-def losses(folder):
-    return [record.get("loss", record.get("eval_loss")) for record in records(folder)]
 
 
 @pytest.mark.parametrize("job", ["mlm", "rtd", "finetune"])

@@ -8,12 +8,12 @@ import importlib.util
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import copy_project
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -50,32 +50,18 @@ def within_budget(text):
 def folder(tmp_path_factory):
     """A clone without its history, with a .venv that is this Python, and the data that a reader has got."""
     folder = tmp_path_factory.mktemp("clone")
-    for pattern in ("*.py", "config.json", "tests/*.py", "web-crawler/*.py"):
-        for path in ROOT.glob(pattern):
-            (folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
-            shutil.copy(path, folder / path.relative_to(ROOT))
-    for name in ("vocab", "web-crawler/sample"):
-        shutil.copytree(ROOT / name, folder / name)
+    copy_project(folder)
     (folder / ".venv/bin").mkdir(parents=True)
     for name, arguments in (("python", ""), ("torchrun", "-m torch.distributed.run")):
         program = folder / ".venv/bin" / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        program.chmod(0o755)
     sample = ROOT / "web-crawler/sample"
     for name in ("kowiki.txt", "ratings_train.txt", "ratings_test.txt"):
         shutil.copy(sample / name, folder)
     shutil.copy(sample / "kowiki.txt", folder / "valid.txt")
     shutil.copy(sample / "kowiki.txt", folder / "reviews.txt")
     return folder
-
-
-def run(language, text, folder):
-    """Runs a block; its output."""
-    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    command = ["bash", "-e", "-c", text] if language == "bash" else [sys.executable, "-c", text]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("number", range(len(blocks())))
@@ -86,7 +72,11 @@ def test_block_runs(number, folder):
     for name, module in (("wikiextractor", "wikiextractor"), ("scikit-learn", "sklearn")):
         if f"needs {name}" in text and not importlib.util.find_spec(module):
             pytest.skip(f"needs {name}")
-    run(language, within_budget(text), folder)
+    program = ["bash", "-e", "-c"] if language == "bash" else [sys.executable, "-c"]
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*program, within_budget(text)], cwd=folder, env=env, capture_output=True,
+                          text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_korean_readme_has_the_same_code():

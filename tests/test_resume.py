@@ -119,6 +119,11 @@ def steps(folder):
     return [record["step"] for record in records(folder) if "learning_rate" in record]
 
 
+def losses(folder):
+    """Of training and of evaluations, in their order."""
+    return [record.get("loss", record.get("eval_loss")) for record in records(folder)]
+
+
 def checkpoints(folder):
     return sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
 
@@ -241,8 +246,6 @@ def kinds_of_kills(kills, rng):
 
 
 JOBS = [f"{job}{variant}" for variant in ("", " wrap", " bf16") for job in ("mlm", "rtd", "finetune")]
-
-
 MANY = [pytest.param(job, 17, marks=pytest.mark.slow) for job in JOBS[:3]]
 
 
@@ -628,9 +631,7 @@ def test_compiled_run_killed_and_run_again_has_the_losses_of_a_plain_one(job, da
     with config.patch(fallback_random=True):  # or its draws are others
         crash((*options, "--compile"), tmp_path / "compiled", 9)
         assert "going on from" in finish((*options, "--compile"), tmp_path / "compiled")
-    plain, compiled = ([record.get("loss", record.get("eval_loss")) for record in records(tmp_path / folder)]
-                       for folder in ("plain", "compiled"))
-    assert compiled == pytest.approx(plain, abs=1e-4)
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
 def minutes(data, job, number, *more):
