@@ -40,7 +40,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import numpy as np
 import sentencepiece
@@ -58,7 +58,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 import pictures
-from runs import UserError, find_state, open_log, replacing, save_checkpoint, write_json
+import runs
+from runs import UserError, replacing, write_json
 
 ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
@@ -143,13 +144,14 @@ class ConvBertConfig:
 
 
 # ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
-def convolve(values: Tensor, kernels: Tensor):
+def convolve(values: Tensor, kernels: Tensor) -> Tensor:
     """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
     values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of it."""
     T, K = kernels.shape[-2:]
     if T > 256:
         padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
-        return sum(kernels[..., j : j + 1] * padded[:, :, j : j + T] for j in range(K))  # [B, N, T, D]
+        terms = (kernels[..., j : j + 1] * padded[:, :, j : j + T] for j in range(K))  # [B, N, T, D] each
+        return functools.reduce(torch.add, terms)
     # A short sequence goes faster as one product with a band matrix, whose row t holds kernel t around the
     # diagonal: rows written T+K apart and read T+K−1 apart move one step to the right each.
     rows = F.pad(kernels, (0, T)).flatten(2)[..., : T * (T + K - 1)]  # [B, N, T·(T+K−1)]
@@ -323,7 +325,7 @@ class ConvBertPreTrainedModel(nn.Module):
         self.config = config
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, new_head: bool = True):
+    def from_pretrained(cls, folder: Path | str, new_head: bool = True) -> "ConvBertPreTrainedModel":
         """The model of a local folder, prefixed or not; stderr gets what is new or unused; else UserError."""
         model = cls(ConvBertConfig.from_pretrained(folder))
         prefix, backbone = "convbert." if hasattr(model, "convbert") else "", ("embeddings", "encoder")
@@ -366,12 +368,13 @@ class ConvBertModel(ConvBertPreTrainedModel):
         self.encoder = nn.ModuleDict({"layer": layers})
         self.apply(functools.partial(init_weights, std=config.initializer_range))
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+                token_type_ids: Tensor | None = None) -> Tensor:
         mask = None if attention_mask is None else attention_mask.bool()
         x = self.embeddings(input_ids, token_type_ids)  # [B, T, E]
         if hasattr(self, "embeddings_project"):
             x = self.embeddings_project(x)  # [B, T, H]
-        for layer in self.encoder["layer"]:
+        for layer in self.encoder["layer"].children():
             x = layer(x, mask)
         return x
 
@@ -394,7 +397,8 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
         self.apply(functools.partial(init_weights, std=config.initializer_range))
         self.generator_lm_head.weight = self.convbert.embeddings.word_embeddings.weight
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+                token_type_ids: Tensor | None = None, labels: Tensor | None = None) -> ModelOutput:
         hidden = self.convbert(input_ids, attention_mask, token_type_ids)  # [B, T, H]
         if labels is not None:
             hidden, labels = hidden[labels != IGNORE], labels[labels != IGNORE]  # [M, H], [M]
@@ -423,7 +427,8 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         self.generator = ConvBertForMaskedLM(narrow, self.convbert.embeddings)
         self.discriminator_predictions.apply(functools.partial(init_weights, std=config.initializer_range))
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, *, labels):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+                token_type_ids: Tensor | None = None, *, labels: Tensor) -> ModelOutput:
         labelled = labels != IGNORE
         original = torch.where(labelled, labels, input_ids)
         guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
@@ -453,7 +458,8 @@ class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.classifier.apply(functools.partial(init_weights, std=config.initializer_range))
 
-    def forward(self, input_ids, attention_mask=None, token_type_ids=None, labels=None):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
+                token_type_ids: Tensor | None = None, labels: Tensor | None = None) -> ModelOutput:
         x = self.convbert(input_ids, attention_mask, token_type_ids)[:, 0]  # [B, H]
         x = F.gelu(self.classifier["dense"](self.dropout(x)))
         logits = self.classifier["out_proj"](self.dropout(x)).float()  # [B, 2]
@@ -660,27 +666,6 @@ def mean_over_processes(*numbers: float, device: torch.device) -> Sequence[float
 
 
 # ---- 8. The loop of both trainings -------------------------------------------------------------------------
-def keep_metrics(state: dict, rate: float, log: TextIO) -> str:
-    """Notes the steps since the last time: mean loss, last learning rate, tokens a second. Returns a text."""
-    speed = state["tokens"] / (state["seconds"] - state["logged"])
-    record = {"step": state["step"], "loss": float(np.mean(state["losses"])), "learning_rate": rate,
-              "tokens_per_second": speed, "seconds": state["seconds"]}
-    print(json.dumps(record), file=log, flush=True)
-    state |= {"losses": [], "tokens": 0, "logged": state["seconds"]}
-    return "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s".format(**record)
-
-
-def keep_score(scores: dict, model: nn.Module, state: dict, log: TextIO) -> None:
-    """Notes an evaluation; state["best"] is that of the highest eval_accuracy, if any, with the weights."""
-    if not math.isfinite(scores["eval_loss"]):
-        raise UserError(f"step {state['step']}: eval_loss {scores['eval_loss']}; the last checkpoint is kept")
-    state["evals"].append({"step": state["step"]} | scores)
-    print(json.dumps(state["evals"][-1]), file=log, flush=True)
-    if scores.get("eval_accuracy", -1) > state["best"].get("eval_accuracy", -1):
-        weights = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-        state["best"] = state["evals"][-1] | {"model": weights}
-
-
 def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, batch_of: Callable,
           evaluate: Callable) -> dict:
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
@@ -693,12 +678,12 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
     args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
     args.learning_rate = args.learning_rate or args.rate / model.config.hidden_size
     optimizer, stop, pad = make_optimizer(model, args), [], model.config.pad_token_id
-    state = find_state(args, model.config)
+    state = runs.find_state(args, model.config)
     if "model" in state:
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
     mean_over_processes(0, device=args.device)  # all have read the folder before process 0 changes it
-    log = open(os.devnull, "w") if RANK else open_log(args, state)  # noqa: SIM115
+    log = open(os.devnull, "w") if RANK else runs.open_log(args, state)  # noqa: SIM115
     for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of a step
         signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
     fast: Any = torch.compile(model) if args.compile else model
@@ -708,7 +693,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
     with bar, log:
         if not state["evals"]:
-            keep_score(evaluate(model), model, state, log)
+            runs.keep_score(evaluate(model), model, state, log)
         while over < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
@@ -725,13 +710,13 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
             used, (over, rate), step = rate, schedule(args, state), state["step"]
             bar.update(over - bar.n)
             if over == 1 or step % args.logging_steps == 0:
-                bar.set_postfix_str(text := keep_metrics(state, used, log), refresh=False)
+                bar.set_postfix_str(text := runs.keep_metrics(state, used, log), refresh=False)
                 setproctitle(f"convbert {args.task} step {step} {text}")
             if over == 1 or step % args.eval_steps == 0:
-                keep_score(evaluate(model), model, state, log)
+                runs.keep_score(evaluate(model), model, state, log)
             if over == 1 or leave or step % args.save_steps == 0:
                 if RANK == 0:
-                    save_checkpoint(args, model, optimizer, state)
+                    runs.save_checkpoint(args, model, optimizer, state)
                 if leave and over < 1:
                     number = stop[0] if stop else signal.SIGTERM  # it came to another process
                     print(f"{number.name}: saved at step {step}; --resume goes on", file=sys.stderr)
@@ -817,15 +802,20 @@ def score_reviews(model: nn.Module, reviews: Reviews, args: Namespace) -> dict:
             "confusion_matrix": [[tn, fp], [fn, tp]]}
 
 
+def hold_out(count: int, seed: int) -> tuple[Array, Array]:
+    """Of the indices below count, those to train on and a random twentieth (50 to 5,000, at most half)."""
+    order = np.random.default_rng(seed).permutation(count)
+    cut = min(5000, max(50, count // 20), count // 2)
+    return order[cut:], order[:cut]
+
+
 def finetune(args: Namespace) -> None:
-    """Sentiment of reviews; a twentieth of the training file (at most 5,000) picks the epoch."""
+    """Sentiment of reviews; those held out of the training file pick the best of the evaluated models."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length)
     args.train_file = data_file(args.train_file, "nsmc/ratings_train.txt")
     texts, labels = read_reviews(args.train_file, args.max_train_samples)
-    order = np.random.default_rng(args.seed).permutation(len(texts))
-    cut = min(5000, max(50, len(texts) // 20), len(texts) // 2)
-    reviews, dev = (encoded(texts[part], labels[part]) for part in (order[cut:], order[:cut]))
+    reviews, dev = (encoded(texts[part], labels[part]) for part in hold_out(len(texts), args.seed))
     test = encoded(*read_reviews(data_file(args.test_file, "nsmc/ratings_test.txt"), args.max_eval_samples))
     state = train(args, model, lambda rng: bucketed(reviews.lengths, args.batch_size, rng),
                   lambda indices, rng: reviews.batch(indices), lambda model: score_reviews(model, dev, args))

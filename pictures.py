@@ -15,18 +15,25 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from runs import replacing
 
+if TYPE_CHECKING:  # matplotlib may be missing, and convbert imports this file
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from convbert import ConvBertModel
+
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9631e", "#70757a"
 FONTS = ("NanumGothic.", "NotoSansCJK-Regular", "NotoSansKR", "AppleSDGothicNeo", "malgun.")  # best first
 
 
 @contextlib.contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator:
+def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
     """Yields a matplotlib Figure, in inches; it is written to path, whole or not at all, at the end."""
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
     yield (figure := Figure((width, height), dpi=150, layout="constrained"))
@@ -38,10 +45,11 @@ def drawing(path: Path, width: float, height: float) -> Iterator:
 
 # ---- Mixed attention ---------------------------------------------------------------------------------------
 @torch.no_grad()
-def look(model, ids: Sequence[int] | torch.Tensor, layer: int) -> tuple:
+def look(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, layer: int) -> tuple:
     """What layer 1, 2, ... of a ConvBertModel in eval mode looks at in the token ids [T] of a text:
     attention [N, T, T] and kernels [N, T, K], each row a distribution; kernels is None for noconv."""
-    mixed = model.encoder["layer"][layer - 1].attention["self"]
+    layers: Any = model.encoder["layer"]  # PyTorch's hints know no more than that it is a Module
+    mixed = layers[layer - 1].attention["self"]
     seen: dict[str, torch.Tensor] = {}
     with contextlib.ExitStack() as hooks:
         keep_x = lambda module, given: seen.update(x=given[0])  # noqa: E731
@@ -60,7 +68,8 @@ def look(model, ids: Sequence[int] | torch.Tensor, layer: int) -> tuple:
     return attention, kernels.transpose(0, 1).cpu().numpy()
 
 
-def mixed_attention(model, ids: Sequence[int] | torch.Tensor, pieces: list, layer: int, path: Path) -> None:
+def mixed_attention(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, pieces: list[str], layer: int,
+                    path: Path) -> None:
     """Draws look(model, ids, layer), with the SentencePiece pieces of the T tokens as labels: in every map a
     row for the token that looks; beside each head of attention the convolution of the same number."""
     attention, kernels = look(model, ids, layer)
@@ -87,7 +96,8 @@ def mixed_attention(model, ids: Sequence[int] | torch.Tensor, pieces: list, laye
                 axes.set_xticks(np.arange(K) + 0.5, steps, fontsize=font["fontsize"])
 
 
-def weight_map(axes, weights: np.ndarray, head: int, colours: str, pieces: list[str], font: dict) -> None:
+def weight_map(axes: "Axes", weights: np.ndarray, head: int, colours: str, pieces: list[str],
+               font: dict) -> None:
     """One head of weights [N, T, ...], coloured on a scale common to all; grey is beyond the text."""
     mesh = axes.pcolormesh(weights[head], cmap=colours, vmin=0, vmax=np.nanmax(weights), edgecolors="white",
                            linewidth=0.4)
@@ -140,7 +150,7 @@ def curves(folder: Path) -> None:
     confusion_matrix(folder)
 
 
-def plot(axes, records: list[dict], name: str) -> None:
+def plot(axes: "Axes", records: list[dict], name: str) -> None:
     """Draws a column of the records by step; for the loss also its running mean and eval_loss."""
     def points(name: str) -> np.ndarray:
         return np.array([(r["step"], r[name]) for r in records if name in r]).T.reshape(2, -1)

@@ -12,16 +12,19 @@ A file or a folder gets its name only when it is whole. What is loaded here neve
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
 FREE = ("output_dir", "device", "num_threads", "resume", "overwrite_output_dir", "text", "layer",
         "logging_steps", "save_steps", "save_total_limit")  # these may differ between two parts of one run
@@ -52,7 +55,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*[0-9]"), key=lambda path: int(path.name.split("-")[1]))
 
 
-def save_checkpoint(args: Namespace, model, optimizer: torch.optim.Optimizer, state: dict) -> None:
+def save_checkpoint(args: Namespace, model: Any, optimizer: torch.optim.Optimizer, state: dict) -> None:
     """Writes checkpoint-STEP; of the older ones, those beyond --save_total_limit go."""
     temporary, log = args.output_dir / "checkpoint.tmp", args.output_dir / "metrics.jsonl"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -116,3 +119,24 @@ def open_log(args: Namespace, state: dict) -> TextIO:
             shutil.rmtree(old)
     log.truncate(state["log_size"])  # what was logged after the checkpoint will come again
     return log
+
+
+def keep_metrics(state: dict, rate: float, log: TextIO) -> str:
+    """Notes the steps since the last time: mean loss, last learning rate, tokens a second. Returns a text."""
+    speed = state["tokens"] / (state["seconds"] - state["logged"])
+    record = {"step": state["step"], "loss": float(np.mean(state["losses"])), "learning_rate": rate,
+              "tokens_per_second": speed, "seconds": state["seconds"]}
+    print(json.dumps(record), file=log, flush=True)
+    state |= {"losses": [], "tokens": 0, "logged": state["seconds"]}
+    return "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s".format(**record)
+
+
+def keep_score(scores: dict, model: nn.Module, state: dict, log: TextIO) -> None:
+    """Notes an evaluation; state["best"] is that of the highest eval_accuracy, if any, with the weights."""
+    if not math.isfinite(scores["eval_loss"]):
+        raise UserError(f"step {state['step']}: eval_loss {scores['eval_loss']}; the last checkpoint is kept")
+    state["evals"].append({"step": state["step"]} | scores)
+    print(json.dumps(state["evals"][-1]), file=log, flush=True)
+    if scores.get("eval_accuracy", -1) > state["best"].get("eval_accuracy", -1):
+        weights = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+        state["best"] = state["evals"][-1] | {"model": weights}

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -25,9 +24,7 @@ def main():
     parser.add_argument("--output", type=Path, help="JSON file for the result.")
     options, began = parser.parse_args(), time.perf_counter()
     texts, labels = convbert.read_reviews(options.train_file)
-    order = np.random.default_rng(42).permutation(len(texts))
-    cut = min(5000, max(50, len(texts) // 20))  # as in convbert.finetune
-    held_out, training = order[:cut], order[cut:]
+    training, held_out = convbert.hold_out(len(texts), seed=42)
     features = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
     X, dev = features.fit_transform(texts[training]), features.transform(texts[held_out])
     models = {C: LogisticRegression(C=C, solver="liblinear").fit(X, labels[training]) for C in (1, 3, 10)}

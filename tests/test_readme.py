@@ -1,4 +1,5 @@
-"""The README's commands run, from top to bottom in one folder, as a reader would type them.
+"""The README's commands run, from top to bottom in one folder, as a reader would type them: the blocks, then
+the commands in running text.
 
 BUDGETS gives a smaller job to a command that takes long, needs the network or needs many machines; a command
 without an entry there runs to the letter. What installs and tests is left to .ci/run.
@@ -17,6 +18,7 @@ from conftest import copy_project
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SPAN = re.compile(r"`([^`]+)`")  # code in running text
 INSTALL = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install .*?txt && ", re.MULTILINE)
 TEST = "-r tests/requirements.txt"
 BUDGETS = {  # what the README says: what runs here
@@ -32,12 +34,23 @@ BUDGETS = {  # what the README says: what runs here
     "HOST:29400": "localhost:29463",
     "--gradient_accumulation_steps": "--size tiny --max_steps 2 --gradient_accumulation_steps",
     "small 32x128 bf16' --steps 6": "tiny 32x128 bf16 each default' --size tiny --steps 1 --rounds 1",
+    "pytest ": "pytest --collect-only -q ",  # fails where nothing is found; .ci/run runs what there is
+    "/tmp/kowiki": "../shown",
+    "tensorboard --logdir": "tensorboard --inspect --logdir",  # prints what there is and ends
 }
 
 
 def blocks(name="README.md"):
     """(language, text) of each block of code."""
     return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+
+
+def spans(name="README.md"):
+    text = BLOCK.sub("", (ROOT / name).read_text(encoding="utf-8"))
+    return [" ".join(span.split()) for span in SPAN.findall(text)]
+
+
+COMMANDS = [span for span in spans() if span.startswith(("python ", "pytest ", "tensorboard "))]
 
 
 def within_budget(text):
@@ -64,6 +77,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+def execute(program, text, folder):
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # as if activated
+    done = subprocess.run([*program, within_budget(text)], cwd=folder, env=env, capture_output=True,
+                          text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("number", range(len(blocks())))
 def test_block_runs(number, folder):
     language, text = blocks()[number]
@@ -72,17 +93,32 @@ def test_block_runs(number, folder):
     for name, module in (("wikiextractor", "wikiextractor"), ("scikit-learn", "sklearn")):
         if f"needs {name}" in text and not importlib.util.find_spec(module):
             pytest.skip(f"needs {name}")
-    program = ["bash", "-e", "-c"] if language == "bash" else [sys.executable, "-c"]
-    env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*program, within_budget(text)], cwd=folder, env=env, capture_output=True,
-                          text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+    execute(["bash", "-e", "-c"] if language == "bash" else [sys.executable, "-c"], text, folder)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_in_running_text_runs(command, folder):
+    if command.startswith("tensorboard") and not importlib.util.find_spec("tensorboard"):
+        pytest.skip("needs tensorboard")
+    (folder / "runs").mkdir(exist_ok=True)
+    where = "web-crawler" if "kowiki.py" in command else "."
+    execute(["bash", "-e", "-c"], command, folder / where)
+
+
+def test_every_option_in_running_text_exists():
+    said = set(re.findall(r"--\w+", " ".join(spans()))) - {"--no", "--logdir"}  # of other programs
+    programs = ("convbert.py", "web-crawler/kowiki.py", "web-crawler/naver_movie.py", "tests/benchmark.py",
+                "tests/benchmark_crawler.py")
+    helps = [subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True,
+                            check=True).stdout for program in programs]
+    assert said - set(re.findall(r"--\w+", " ".join(helps))) == set()
 
 
 def test_the_korean_readme_has_the_same_code():
     assert blocks("README.ko.md") == blocks()
+    assert sorted(spans("README.ko.md")) == sorted(spans())
 
 
 def test_every_budget_is_for_something_in_the_readme():
-    text = "".join(text for _, text in blocks())
+    text = "".join(text for _, text in blocks()) + "".join(COMMANDS)
     assert [said for said in BUDGETS if said not in text] == []

@@ -92,15 +92,16 @@ class Crash(BaseException):
 
 
 def at_call(name, number, action):
-    """Patches a function of convbert: action() comes before its call of that number."""
-    real, calls = getattr(convbert, name), itertools.count(1)
+    """Patches a function of convbert.py or runs.py: action() comes before its call of that number."""
+    module = convbert if hasattr(convbert, name) else runs
+    real, calls = getattr(module, name), itertools.count(1)
 
     def patched(*args, **kwargs):
         if next(calls) == number:
             action()
         return real(*args, **kwargs)
 
-    return mock.patch.object(convbert, name, patched)
+    return mock.patch.object(module, name, patched)
 
 
 def crash(options, folder, update):

@@ -14,8 +14,12 @@ import ssl
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
+from email.message import Message
 from email.utils import parsedate_to_datetime
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import NoReturn, TypeVar
 from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
@@ -26,6 +30,7 @@ PATIENCE = 600  # seconds of waiting that a server may ask for
 TIMEOUT = 60  # seconds without a byte
 HINTS = {403: "the server turns this client away; name a mail address or page of yours by --contact",
          404: "no such file there; see --date and --url"}
+T = TypeVar("T")  # what an attempt returns
 
 
 class UserError(Exception):
@@ -35,7 +40,7 @@ class UserError(Exception):
 class Cut(OSError):
     """A connection that ended too early, `reached` bytes into the file."""
 
-    def __init__(self, why, reached):
+    def __init__(self, why: str, reached: int):
         super().__init__(why)
         self.reached = reached
 
@@ -45,13 +50,13 @@ PASSING = (URLError, http.client.HTTPException, ConnectionError, TimeoutError, s
 
 
 # ---- Command line ------------------------------------------------------------------------------------------
-def make_parser(description):
+def make_parser(description: str) -> argparse.ArgumentParser:
     """ArgumentParser whose complaints are UserErrors, with the options of both commands."""
-    def fail(message):
+    def fail(message: str) -> NoReturn:
         raise UserError(message)
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = fail
+    parser.error = fail  # type: ignore[method-assign]  # argparse means it to be replaced
     parser.add_argument("--contact", default="see the repository of ko-ConvBERT",
                         help="Mail address or page of yours, sent to the server in the User-Agent.")
     parser.add_argument("--overwrite", action="store_true", help="Makes again, and replaces, what there is.")
@@ -60,7 +65,7 @@ def make_parser(description):
     return parser
 
 
-def run(main):
+def run(main: Callable[[], None]) -> None:
     """main() as a program: status 2 and one line on stderr for all that the user can put right."""
     try:
         main()
@@ -76,7 +81,7 @@ def run(main):
 
 # ---- Files: one gets its name only when it is whole --------------------------------------------------------
 @contextlib.contextmanager
-def disk_faults(path):
+def disk_faults(path: Path) -> Iterator[None]:
     """Makes UserErrors of the faults of the disk, with the name of the file: a full disk tells none."""
     try:
         yield
@@ -85,7 +90,7 @@ def disk_faults(path):
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: Path) -> Iterator[Path]:
     """Yields the name FILE.tmp; what is written there is synced to the disk and takes the place of path."""
     temporary = Path(f"{path}.tmp")
     with disk_faults(temporary):
@@ -95,12 +100,12 @@ def replacing(path):
         os.replace(temporary, path)
 
 
-def write_json(path, value):
+def write_json(path: Path, value: dict) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path):
+def read_json(path: Path | str) -> dict:
     """The object in a JSON file of ours; {} if there is none, or one that cannot be read."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -109,12 +114,12 @@ def read_json(path):
         return {}
 
 
-def manifest(path):
+def manifest(path: Path) -> Path:
     """The JSON beside an output, which says how it was made."""
     return Path(f"{path}.json")
 
 
-def file_sha1(path, start=b""):
+def file_sha1(path: Path | str, start: bytes = b"") -> str:
     """SHA-1, as hexadecimal digits, of `start` and the bytes of a file."""
     digest = hashlib.sha1(start)
     with open(path, "rb") as file:
@@ -123,13 +128,13 @@ def file_sha1(path, start=b""):
     return digest.hexdigest()
 
 
-def git_sha1(path):
+def git_sha1(path: Path) -> str:
     """The name that git has for the content of a file."""
     return file_sha1(path, b"blob %d\0" % os.path.getsize(path))
 
 
 # ---- Downloads ---------------------------------------------------------------------------------------------
-def set_user_agent(contact):
+def set_user_agent(contact: str) -> None:
     """Has all requests say who asks and whom to write to: Wikimedia answers 403 to the names of libraries."""
     opener = urllib.request.build_opener()
     agent = f"ko-ConvBERT/1.0 ({contact}) python-urllib/{platform.python_version()}"
@@ -140,7 +145,7 @@ def set_user_agent(contact):
     socket.setdefaulttimeout(TIMEOUT)  # wget has no other
 
 
-def asked_to_wait(headers):
+def asked_to_wait(headers: Message) -> float:
     """Seconds by the header Retry-After, which holds a number or a date; 0 if there is none."""
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():
@@ -151,11 +156,11 @@ def asked_to_wait(headers):
         return 0
 
 
-def retry(attempt, url):
+def retry(attempt: Callable[[], T], url: str) -> T:
     """attempt(), again after faults that may pass, with longer and longer pauses. UserError if they stay."""
     failures, furthest = 0, 0
     while True:
-        wait = 0
+        wait = 0.0
         try:
             return attempt()
         except HTTPError as error:
@@ -175,7 +180,7 @@ def retry(attempt, url):
         time.sleep(wait)
 
 
-def ask(url, **headers):
+def ask(url: str, **headers: str) -> HTTPResponse:
     """The response to a GET."""
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
@@ -183,15 +188,15 @@ def ask(url, **headers):
         raise UserError(f"{url}: not an address ({error})") from None
 
 
-def fetch(url):
+def fetch(url: str) -> bytes:
     """The bytes of a small page."""
-    def attempt():
+    def attempt() -> bytes:
         with ask(url) as response:
             return response.read()
     return retry(attempt, url)
 
 
-def fetch_rest(url, part, size, sha1):
+def fetch_rest(url: str, part: Path, size: int | None, sha1: str | None) -> None:
     """One attempt to bring `part` from what it holds to the end of the file; Cut if it falls short.
 
     Goes on only if the end can tell a mixture of two files: by the SHA-1, or by an entity tag.
@@ -220,13 +225,13 @@ def fetch_rest(url, part, size, sha1):
         copy_body(response, part, done, url, size)
 
 
-def strong_tag(headers):
+def strong_tag(headers: Message) -> str:
     """What If-Range may name: the entity tag unless it is a weak one, or else the date."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def copy_body(response, part, done, url, size):
+def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int | None) -> None:
     """Appends the body to the first `done` bytes of part. Cut if it ends before its length or `size`."""
     length = response.headers.get("Content-Length")
     total = size if length is None else done + int(length)
@@ -249,7 +254,7 @@ def copy_body(response, part, done, url, size):
         raise Cut(f"the connection ended after {done:,} of {total:,} bytes", done)
 
 
-def download(url, path, size=None, sha1=None):
+def download(url: str, path: Path, size: int | None = None, sha1: str | None = None) -> str:
     """Fetches a large file, going on from FILE.part, and returns its SHA-1.
 
     size (bytes) and sha1 are checked, where known, before the file gets its name. Raises UserError.
@@ -271,14 +276,14 @@ def download(url, path, size=None, sha1=None):
     return found
 
 
-def wget_file(url, path, git_name):
+def wget_file(url: str, path: Path, git_name: str) -> None:
     """Fetches a small file by the package wget. UserError if it is not the one that git calls `git_name`."""
     import wget
 
     path, here = Path(path).absolute(), Path.cwd()
     folder = Path(f"{path}.part")  # wget leaves its temporary files in the current folder: this one
 
-    def attempt():
+    def attempt() -> None:
         shutil.rmtree(folder, ignore_errors=True)  # of the last attempt, or of a run that was killed
         folder.mkdir(parents=True)
         os.chdir(folder)
@@ -301,24 +306,24 @@ def wget_file(url, path, git_name):
 class Store:
     """A MongoDB collection of documents with an _id. All its faults are UserErrors."""
 
-    def __init__(self, uri, name):
+    def __init__(self, uri: str, name: str):
         import pymongo
 
         self.pymongo, self.shown = pymongo, uri.rpartition("@")[2]  # without the password
         with self.faults():
-            client = pymongo.MongoClient(uri, socketTimeoutMS=1000 * TIMEOUT)
+            client: pymongo.MongoClient = pymongo.MongoClient(uri, socketTimeoutMS=1000 * TIMEOUT)
             self.collection = client.get_default_database("ko_convbert")[name]
             client.admin.command("ping")
 
     @contextlib.contextmanager
-    def faults(self):
+    def faults(self) -> Iterator[None]:
         try:
             yield
         except self.pymongo.errors.PyMongoError as error:
             why = str(error).splitlines()[0].partition(", Timeout:")[0][:200]
             raise UserError(f"--store {self.shown}: {why}") from None
 
-    def update(self, documents, same):
+    def update(self, documents: list[dict], same: list[str]) -> int:
         """Writes documents that are new, or changed in the fields `same`; returns how many."""
         with self.faults():
             ids = [document["_id"] for document in documents]
@@ -331,7 +336,7 @@ class Store:
                 self.collection.bulk_write([replace({"_id": document["_id"]}, document) for document in new])
         return len(new)
 
-    def read(self):
+    def read(self) -> Iterator[dict]:
         """Yields all documents in the order of their _id."""
         with self.faults():
             yield from self.collection.find().sort("_id", 1)

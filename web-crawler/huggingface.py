@@ -11,16 +11,20 @@ import re
 import sys
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import common
 from common import UserError, replacing
+
+if TYPE_CHECKING:  # loaded only where it is needed
+    from sentencepiece import SentencePieceProcessor
 
 SPECIAL = [f"[{role.upper()}]" for role in ("pad", "unk", "bos", "eos", "sep", "cls", "mask")]
 SYMBOLS = ["[SEP]", "[CLS]", "[MASK]"]  # the special ones that SentencePiece finds in a text
 SPACE = "▁"  # how a piece spells it
 
 
-def read_pieces(processor):
+def read_pieces(processor: "SentencePieceProcessor") -> list[str]:
     """The pieces of a SentencePiece model by id. UserError if it is not of the kind that kowiki.py makes."""
     ids = range(len(processor))
     pieces = processor.id_to_piece(list(ids))
@@ -38,23 +42,23 @@ def read_pieces(processor):
     return pieces
 
 
-def merges(pieces):
+def merges(pieces: list[str]) -> list[str]:
     """The pairs that join to a piece, those of the best piece first: SentencePiece joins any two that do."""
-    known = pieces[len(SPECIAL) :]
-    halves = ((piece[:at], piece[at:]) for piece in known for at in range(1, len(piece)))
-    known = set(known)
+    ordinary = pieces[len(SPECIAL) :]
+    halves = ((piece[:at], piece[at:]) for piece in ordinary for at in range(1, len(piece)))
+    known = set(ordinary)
     return [f"{left} {right}" for left, right in halves if left in known and right in known]
 
 
-def replace(pattern, content, kind="Regex"):
+def replace(pattern: str, content: str, kind: str = "Regex") -> dict:
     return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
 
 
-def any_of(characters):
+def any_of(characters: list[str]) -> str:
     return "[" + "".join(f"\\x{{{ord(c):X}}}" for c in characters) + "]"
 
 
-def normalizer(processor):
+def normalizer(processor: "SentencePieceProcessor") -> dict:
     """NFKC, with what SentencePiece does otherwise: it drops some characters, takes some for spaces and keeps
     some, all of which are asked of it; and it adds no final consonant to a syllable that is one character.
     Then spaces go from both ends and out of runs, and one comes in front."""
@@ -71,7 +75,7 @@ def normalizer(processor):
     return {"type": "Sequence", "normalizers": steps}
 
 
-def pre_tokenizer():
+def pre_tokenizer() -> dict:
     """Cuts the text into words, each with the ▁ in front of it, which SentencePiece joins nothing across. The
     symbols stand alone; so does a [ behind one, lest [PAD] there be a word that is a piece."""
     names = "|".join(map(re.escape, SYMBOLS))
@@ -82,9 +86,9 @@ def pre_tokenizer():
     return {"type": "Sequence", "pretokenizers": [symbols, words]}
 
 
-def post_processor(pieces):
+def post_processor(pieces: list[str]) -> dict:
     """[CLS] text [SEP], or [CLS] text [SEP] text [SEP] with the second text of type 1."""
-    def part(kind, name, number):
+    def part(kind: str, name: str, number: int) -> dict:
         return {kind: {"id": name, "type_id": number}}
     single = [part("SpecialToken", "[CLS]", 0), part("Sequence", "A", 0), part("SpecialToken", "[SEP]", 0)]
     pair = [*single, part("Sequence", "B", 1), part("SpecialToken", "[SEP]", 1)]
@@ -93,13 +97,13 @@ def post_processor(pieces):
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
 
 
-def decoder():
+def decoder() -> dict:
     """Joins the pieces with spaces for ▁, without that in front."""
     strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
     return {"type": "Sequence", "decoders": [replace(SPACE, " ", "String"), {"type": "Fuse"}, strip]}
 
 
-def tokenizer_files(processor):
+def tokenizer_files(processor: "SentencePieceProcessor") -> dict[str, bytes]:
     """{name: content in bytes} of both files, by a SentencePieceProcessor. Raises UserError.
 
     The special tokens are no `added_tokens`: those are cut out of a text before it is normalised, and what
@@ -109,9 +113,9 @@ def tokenizer_files(processor):
              "end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": False,
              "ignore_merges": True,  # a word that is a piece gets its id, which [MASK] needs
              "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges(pieces)}
-    tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
-                 "normalizer": normalizer(processor), "pre_tokenizer": pre_tokenizer(),
-                 "post_processor": post_processor(pieces), "decoder": decoder(), "model": model}
+    tokenizer: dict = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+                       "normalizer": normalizer(processor), "pre_tokenizer": pre_tokenizer(),
+                       "post_processor": post_processor(pieces), "decoder": decoder(), "model": model}
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512,
               "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
               "clean_up_tokenization_spaces": False,
@@ -121,7 +125,7 @@ def tokenizer_files(processor):
             for name, value in (("tokenizer.json", tokenizer), ("tokenizer_config.json", config))}
 
 
-def main():
+def main() -> None:
     import sentencepiece
 
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):

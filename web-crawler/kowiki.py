@@ -24,7 +24,10 @@ import re
 import signal
 import threading
 import time
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 from xml.parsers import expat
 
 import common
@@ -38,10 +41,11 @@ DUMPS = "https://dumps.wikimedia.org/kowiki/"
 DUMP_NAME = "kowiki-{}-pages-articles.xml.bz2"
 EXAMPLES = ("겨울이 되어서 날씨가 무척 추워요.", "이번 성탄절은 화이트 크리스마스가 될까요?",
             "겨울에 감기 조심하시고 행복한 연말 되세요.")
+Dump = tuple[str, str | None, int | None, str | None]  # its address, date, bytes and SHA-1
 
 
 # ---- Download ----------------------------------------------------------------------------------------------
-def download_stage(args):
+def download_stage(args: Namespace) -> dict:
     """Leaves a dump in the output folder, verified; returns what FILE.json says of it."""
     url, date, size, sha1 = direct_dump(args.url) if re.search(r"\.(bz2|xml)$", args.url) else find_dump(args)
     path = args.output_dir / url.rpartition("/")[2]
@@ -59,14 +63,14 @@ def download_stage(args):
     return about
 
 
-def direct_dump(url):
+def direct_dump(url: str) -> Dump:
     """(url, date or None, None, SHA-1 or None) of a file: the SHA-1 by the list beside it."""
     folder, _, name = url.rpartition("/")
     date = next(iter(re.findall(r"-(\d{8})-", name)), None)
     return url, date, None, listed_sha1(f"{folder}/", date, name) if date else None
 
 
-def listed_sha1(folder, date, name):
+def listed_sha1(folder: str, date: str, name: str) -> str | None:
     """SHA-1 of a file by kowiki-DATE-sha1sums.txt, None if there is no such list."""
     try:
         sums = common.fetch(f"{folder}kowiki-{date}-sha1sums.txt").decode(errors="replace")
@@ -75,7 +79,7 @@ def listed_sha1(folder, date, name):
     return next((line.split()[0] for line in sums.splitlines() if line.split()[1:] == [name]), None)
 
 
-def find_dump(args):
+def find_dump(args: Namespace) -> Dump:
     """(url, date, bytes, SHA-1 or None) of the dump of --date, or else of the newest that is complete."""
     base = args.url.rstrip("/") + "/"
     reasons = []
@@ -91,18 +95,18 @@ def find_dump(args):
     raise UserError(f"{base}: no complete dump: {'; '.join(reasons)}")
 
 
-def dump_dates(base):
+def dump_dates(base: str) -> list[str]:
     """The dates that an index page links to, newest first."""
     import bs4
 
     links = bs4.BeautifulSoup(common.fetch(base), "html.parser").find_all("a", href=True)
-    found = {match[1] for link in links if (match := re.search(r"(?:^|/)(\d{8})/?$", link["href"]))}
+    found = {match[1] for link in links if (match := re.search(r"(?:^|/)(\d{8})/?$", str(link["href"])))}
     if not found:
         raise UserError(f"{base}: no list of dumps by date; name one by --date, or a file by --url")
     return sorted(found, reverse=True)
 
 
-def finished_file(url, name):
+def finished_file(url: str, name: str) -> dict:
     """What dumpstatus.json says of a file that is complete. UserError if it is not."""
     try:
         jobs = json.loads(common.fetch(url))["jobs"].values()
@@ -118,7 +122,7 @@ def finished_file(url, name):
 # ---- Reading a dump ----------------------------------------------------------------------------------------
 MAX_TEXT = 2 << 20  # characters; MediaWiki itself allows 2 MiB
 MAX_MARKUP, MAX_DEPTH = 1 << 20, 20  # bytes of a tag or comment, elements in one another: no dump has more
-NOTHING = {"id": "", "revision": "", "text": ""}  # is known of a page as it begins
+NOTHING: dict = {"id": "", "revision": "", "text": ""}  # is known of a page as it begins
 WANTED = {("page", "title"): "title", ("page", "ns"): "namespace", ("page", "id"): "id",  # parent, element
           ("revision", "id"): "revision", ("revision", "timestamp"): "date", ("revision", "model"): "model",
           ("revision", "text"): "text", ("revision", "sha1"): "sha1"}
@@ -128,25 +132,29 @@ REDIRECT = re.compile(r"\s*#\s*(넘겨주기|redirect)\s*:?\s*\[\[", re.IGNORECA
 class PageParser:
     """Collects in `pages` what is wanted of each <page>, by local names: the namespace bears a version."""
 
-    def __init__(self):
-        self.pages, self.path, self.wanted, self.pieces, self.length, self.fed = [], [], None, [], 0, 0
+    def __init__(self) -> None:
+        self.pages: list[dict] = []
+        self.path: list[str] = []
+        self.wanted: str | None = None
+        self.pieces: list[str] = []
+        self.length, self.fed = 0, 0
         self.page, self.parser = NOTHING.copy(), expat.ParserCreate()
         parser = self.parser
         parser.buffer_text, parser.buffer_size = True, 1 << 16
         parser.StartElementHandler, parser.EndElementHandler = self.start, self.end
         parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = self.characters, self.refuse
 
-    def parse(self, block):
+    def parse(self, block: bytes) -> None:
         """Takes the next bytes of the dump, b"" at its end. UserError or ExpatError at the first damage."""
         self.parser.Parse(block, not block)
         self.fed += len(block)
         if self.fed - self.parser.CurrentByteIndex > MAX_MARKUP:  # expat keeps it until it ends
             raise UserError(f"a tag or comment of more than {MAX_MARKUP:,} bytes")
 
-    def refuse(self, *_):
+    def refuse(self, *_: object) -> NoReturn:
         raise UserError("it declares a document type, whose entities could fill the memory; no dump does")
 
-    def start(self, name, attributes):
+    def start(self, name: str, attributes: dict[str, str]) -> None:
         name = name.rpartition(":")[2]
         if len(self.path) == MAX_DEPTH:
             raise UserError(f"more than {MAX_DEPTH} elements in one another")
@@ -162,12 +170,12 @@ class PageParser:
         elif self.wanted == "text":
             self.page |= {"hidden": "deleted" in attributes, "text_sha1": attributes.get("sha1")}
 
-    def characters(self, text):
+    def characters(self, text: str) -> None:
         if self.wanted and self.length <= MAX_TEXT:  # one piece beyond shows that it is too long
             self.pieces.append(text)
         self.length += len(text)
 
-    def end(self, name):
+    def end(self, name: str) -> None:
         if self.wanted:
             self.page[self.wanted] = "".join(self.pieces)
             self.wanted = None
@@ -175,12 +183,12 @@ class PageParser:
             self.pages.append(self.page)
             self.page = NOTHING.copy()  # what stands between two pages belongs to neither
 
-    def take(self):
+    def take(self) -> list[dict]:
         pages, self.pages = self.pages, []
         return pages
 
 
-def read_pages(path):
+def read_pages(path: Path) -> Iterator[dict]:
     """Yields all pages of a dump, bz2 or plain, as dicts; `at` is the place in the file, in bytes.
 
     Raises UserError at the first damage, when all whole pages before it are out.
@@ -205,7 +213,7 @@ def read_pages(path):
         raise UserError(f"{path}: damaged or no dump, {where}: {fault or 'there are none'}")
 
 
-def why_not(page):
+def why_not(page: dict) -> str | None:
     """Why a page is no article that could be converted; None if it is one."""
     text = page["text"]
     for reason, applies in (
@@ -220,6 +228,7 @@ def why_not(page):
     ):
         if applies:
             return reason
+    return None
 
 
 # ---- Extract: one process reads, all others convert --------------------------------------------------------
@@ -227,19 +236,24 @@ class OutOfTime(BaseException):
     """Not an Exception, so that no parser keeps it to itself."""
 
 
-def out_of_time(*_):
+def out_of_time(*_: object) -> NoReturn:
     raise OutOfTime
 
 
-def start_worker():
+def start_worker() -> None:
     """Has a worker leave Ctrl-C to the main process, and end with it even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, out_of_time)
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    assert parent  # only the main process has none
+
+    def follow() -> NoReturn:
+        parent.join()
+        os._exit(1)
+    threading.Thread(target=follow, daemon=True).start()
 
 
-def base36(number):
+def base36(number: int) -> str:
     """31 digits, as dumps write a SHA-1."""
     digits = ""
     while number:
@@ -248,7 +262,7 @@ def base36(number):
     return digits.rjust(31, "0")
 
 
-def convert(texts, seconds):
+def convert(texts: list[str], seconds: float) -> list[tuple[list[str], str | None, str]]:
     """(lines, reason for which there are none or None, SHA-1 in base 36) of each wikitext.
 
     A page may take so many seconds of CPU time; those of the clock would depend on what else is running.
@@ -270,9 +284,10 @@ def convert(texts, seconds):
     return results
 
 
-def batches(pages, size=64, characters=1 << 18):
+def batches(pages: Iterable[dict], size: int = 64, characters: int = 1 << 18) -> Iterator[list[dict]]:
     """Lists of up to 64 pages and about 256 Ki characters, the rest before a fault of the dump among them."""
-    batch, length, fault = [], 0, None
+    batch: list[dict] = []
+    length, fault = 0, None
     try:
         for page in pages:
             page["reason"] = why_not(page)
@@ -289,12 +304,12 @@ def batches(pages, size=64, characters=1 << 18):
         raise fault
 
 
-def from_dump(args, done):
+def from_dump(args: Namespace, done: int) -> Iterator[list[dict]]:
     """Yields batches of pages, in order and with their `lines`, after the first `done`.
 
     At most four batches a process are on their way, so that memory does not grow with the dump.
     """
-    def finish(batch, future):
+    def finish(batch: list[dict], future: concurrent.futures.Future) -> list[dict]:
         results = iter(future.result())
         for page in batch:
             if not page["reason"]:
@@ -302,7 +317,8 @@ def from_dump(args, done):
                 page["sha1_differs"] = (page.get("text_sha1") or page.get("sha1") or sha1) != sha1
         return batch
 
-    waiting, fault = collections.deque(), None
+    waiting: collections.deque[tuple[list[dict], concurrent.futures.Future]] = collections.deque()
+    fault = None
     context = multiprocessing.get_context("spawn")  # the same on all systems
     try:
         with concurrent.futures.ProcessPoolExecutor(args.processes, context, start_worker) as pool:
@@ -322,7 +338,7 @@ def from_dump(args, done):
         raise fault
 
 
-def from_store(args, done):
+def from_store(args: Namespace, done: int) -> Iterator[list[dict]]:
     """Yields batches like from_dump, of the articles in the database."""
     documents = itertools.islice(common.Store(args.from_store, "articles").read(), done, None)
     while batch := list(itertools.islice(documents, 1000)):
@@ -333,7 +349,7 @@ def from_store(args, done):
 class TextFile:
     """kowiki.txt in the making: the text in FILE.tmp; in FILE.state how far it goes and where from."""
 
-    def __init__(self, path, origin):
+    def __init__(self, path: Path, origin: dict):
         self.path, self.part, self.state_file = path, Path(f"{path}.tmp"), Path(f"{path}.state")
         self.state = read_json(self.state_file)
         there = self.part.stat().st_size if self.part.exists() else 0
@@ -347,14 +363,14 @@ class TextFile:
         if there > self.state["bytes"]:
             self.file.truncate(self.state["bytes"])
 
-    def __enter__(self):
+    def __enter__(self) -> "TextFile":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # the disk is still full, which has been told
             self.file.close()
 
-    def add(self, batch):
+    def add(self, batch: list[dict]) -> None:
         """Appends the articles of a batch, counts the other pages, and every 1,000 pages saves the state."""
         state = self.state
         state["pages"] += len(batch)
@@ -372,13 +388,13 @@ class TextFile:
         if state["pages"] >= self.saved + 1000:
             self.save()
 
-    def save(self):
+    def save(self) -> None:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.state["seconds"], self.saved = round(time.monotonic() - self.begin, 1), self.state["pages"]
         write_json(self.state_file, self.state)
 
-    def finish(self):
+    def finish(self) -> dict:
         """Gives the file its name, after writing what is known of it beside it; returns that."""
         if not self.state["articles"]:
             raise UserError(f"no article in {self.state['pages']:,} pages ({self.state['dropped']})")
@@ -391,7 +407,7 @@ class TextFile:
         return about
 
 
-def extract_stage(args):
+def extract_stage(args: Namespace) -> dict:
     """kowiki.txt from a dump, or from the database; returns what FILE.json says of it."""
     path = args.output_dir / "kowiki.txt"
     origin = origin_of(args)
@@ -414,7 +430,7 @@ def extract_stage(args):
                 f"{error}; {text.state['articles']:,} articles so far are in {text.part}") from None
 
 
-def finished_text(path, origin, overwrite):
+def finished_text(path: Path, origin: dict, overwrite: bool) -> dict:
     """What FILE.json says of the text, if that is what would come out again; {} if it is to be made.
 
     UserError if there is another that was not made here, and that would be overwritten.
@@ -430,7 +446,7 @@ def finished_text(path, origin, overwrite):
     return known
 
 
-def origin_of(args):
+def origin_of(args: Namespace) -> dict:
     """All that decides what the text will be; a killed run goes on only where this is the same."""
     origin = {"min_chars": args.min_chars, "page_seconds": args.page_seconds,
               "store": args.store and args.store.rpartition("@")[2],  # without the password
@@ -446,7 +462,7 @@ def origin_of(args):
                      "date": about.get("date")}
 
 
-def store_articles(store, batch, all_of_them):
+def store_articles(store: common.Store, batch: list[dict], all_of_them: bool) -> int:
     """Brings the articles of a batch into the database if their revision is not there; returns how many."""
     documents = [{"_id": int(page["id"]), "revision": int(page["revision"]), "title": page["title"],
                   "date": page.get("date"), "text": "\n".join(page["lines"])}
@@ -455,11 +471,11 @@ def store_articles(store, batch, all_of_them):
 
 
 # ---- Vocabulary --------------------------------------------------------------------------------------------
-SPECIAL = dict(pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]",
-               eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]")
+SPECIAL: dict = dict(pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]",
+                     eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]")
 
 
-def vocab_stage(args):
+def vocab_stage(args: Namespace) -> dict:
     """kowiki.model, .vocab and tokenizer*.json from kowiki.txt; returns what FILE.json says of them."""
     import sentencepiece
 
@@ -492,7 +508,7 @@ def vocab_stage(args):
     return about
 
 
-def sentences(corpus, count, seed):
+def sentences(corpus: Path, count: int, seed: int) -> Iterator[bytes]:
     """Yields the lines that are not empty, or about `count` of them drawn at random; all if count is 0."""
     with open(corpus, "rb") as lines:
         share = count / max(1, sum(line != b"\n" for line in lines)) if count else 1
@@ -501,11 +517,11 @@ def sentences(corpus, count, seed):
         yield from (line.rstrip(b"\n") for line in lines if line != b"\n" and draw() < share)
 
 
-def last_line(error):
+def last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def show_examples(model):
+def show_examples(model: Path) -> None:
     """Prints the three example sentences as pieces and as ids."""
     import sentencepiece
 
@@ -522,7 +538,7 @@ def show_examples(model):
 STAGES = {"download": download_stage, "extract": extract_stage, "vocab": vocab_stage}
 
 
-def parse_options():
+def parse_options() -> Namespace:
     parser = common.make_parser(__doc__.splitlines()[0])
     add = parser.add_argument
     add("--stage", choices=(*STAGES, "all"), default="all", help="What to do.")
@@ -550,7 +566,7 @@ def parse_options():
     return args
 
 
-def summary(stage, about):
+def summary(stage: str, about: dict) -> None:
     """What a stage came to, a line a number."""
     print(f"\n{stage}")
     for name, value in about.items():
@@ -560,7 +576,7 @@ def summary(stage, about):
             print(f"  {name:20} {value:,}" if type(value) is int else f"  {name:20} {value}")
 
 
-def main():
+def main() -> None:
     args = parse_options()
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ nsmc/nsmc.json, which says what they are. Takes files of your own by --train_fil
 
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import common
@@ -19,7 +20,7 @@ OFFICIAL = {"train": "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876",  # SHA-1 as git
             "test": "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"}  # 4,893,335 bytes
 
 
-def leave_file(split, args):
+def leave_file(split: str, args: Namespace) -> Path:
     """Puts a file where it belongs: the one given, the one that is there already, or the official one."""
     path, given = args.output_dir / f"ratings_{split}.txt", getattr(args, f"{split}_file")
     if given:
@@ -33,7 +34,7 @@ def leave_file(split, args):
     return path
 
 
-def read_reviews(path):
+def read_reviews(path: Path) -> pandas.DataFrame:
     """DataFrame with the columns id, document, label, read by what finetune reads by. UserError."""
     sys.path.insert(0, str(HERE.parent))
     import convbert
@@ -50,7 +51,7 @@ def read_reviews(path):
     return pandas.DataFrame({"id": ids["id"], "document": documents, "label": labels})
 
 
-def tokens_of(documents, vocab_file):
+def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, float]:
     """The number of tokens of each document, and the share of all tokens that are unknown."""
     import sentencepiece
 
@@ -64,7 +65,7 @@ def tokens_of(documents, vocab_file):
     return lengths, unknown / max(1, lengths.sum())
 
 
-def describe(reviews, args):
+def describe(reviews: pandas.DataFrame, args: Namespace) -> dict[str, float]:
     """What is to be known of a split: counts, quantiles, shares."""
     documents = reviews["document"]
     lengths, unknown = tokens_of(documents, args.vocab_file)
@@ -79,14 +80,14 @@ def describe(reviews, args):
     return about
 
 
-def store_reviews(reviews, store):
+def store_reviews(reviews: pandas.DataFrame, store: common.Store) -> int:
     """Brings the reviews into the database; returns how many were new or changed."""
     documents, size = reviews.rename(columns={"id": "_id"}).to_dict("records"), 1000
     return sum(store.update(documents[start : start + size], ["document", "label"])
                for start in range(0, len(documents), size))
 
 
-def main():
+def main() -> None:
     parser = common.make_parser(__doc__.splitlines()[0])
     add = parser.add_argument
     add("--train_file", type=Path, help="A file of your own to train on, in NSMC's format.")
@@ -97,7 +98,8 @@ def main():
     args = parser.parse_args()
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    tables, about = {}, {}
+    tables: dict[str, pandas.DataFrame] = {}
+    about: dict = {}
     for split, official in OFFICIAL.items():
         path = leave_file(split, args)
         tables[split], found = read_reviews(path), git_sha1(path)

@@ -14,6 +14,7 @@ What becomes of which construct stands in the tables of section 1, and nowhere e
 
 import html
 import re
+from collections.abc import Iterator
 
 from mwparserfromhell.parser import tokens
 
@@ -23,17 +24,17 @@ except ImportError:  # where its C extension could not be built
     from mwparserfromhell.parser.tokenizer import Tokenizer
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """The words of a table, a list of str."""
     return text.split()
 
 
-def entries(text):
+def entries(text: str) -> list[str]:
     """The entries of a table whose entries may hold blanks: what commas part, a list of str."""
     return [" ".join(entry.split()) for entry in text.split(",")]
 
 
-def pairs(table):
+def pairs(table: list[str]) -> dict[str, str]:
     """{a: b} of the entries a=b."""
     return dict(entry.split("=") for entry in table)
 
@@ -146,7 +147,7 @@ INVISIBLE_ENTITY = re.compile("[\u00ad\u200b\u200e\u200f\ufeff]")
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
 
 
-def held(names):
+def held(names: list[str]) -> str:
     """A pattern of the tags with such names and what they hold, up to the first tag of the same name."""
     return rf"<({'|'.join(names)})\b[^<>]*>([^<]*(?:<(?!/?\1\b)[^<]*)*)</\1\s*>"
 
@@ -162,7 +163,7 @@ BLOCK = re.compile(rf"</?(?:{'|'.join(BLOCK_TAGS)})\b[^<>]*>", re.I)
 INLINE = re.compile(rf"</?(?:{'|'.join(INLINE_TAGS + DROPPED_TAGS)})\b[^<>]*>", re.I)
 
 
-def strip_tags(text):
+def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
     text = INVISIBLE.sub("", text)
     if "<" not in text:
@@ -179,7 +180,7 @@ def strip_tags(text):
     return INLINE.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
 
 
-def formula(match):
+def formula(match: re.Match[str]) -> str:
     """A <math> as text if letters and signs can say it, or else a hole."""
     tex = re.sub(r"\\([A-Za-z]+|[,;!])", lambda command: SIGNS.get(command[1], command[0]), match[2])
     tex = " ".join(re.sub(r"_?\{(\w+)\}", r"\1", tex).replace("_", "").split())
@@ -191,7 +192,7 @@ def formula(match):
 HEADING = re.compile(r"^(={1,6})(.+?)\1[ \t]*$", re.M)
 
 
-def sections(text):
+def sections(text: str) -> Iterator[tuple[int, str, str]]:
     """(level, title, body) of every section that may hold prose; the lead has level 0 and no title."""
     parts = HEADING.split(text)
     yield 0, "", parts[0]
@@ -206,12 +207,13 @@ def sections(text):
             yield level, title, body
 
 
-def to_text(wikitext):
+def to_text(wikitext: str) -> list[str]:
     """Wikitext of one article -> list of str: its paragraphs, headings and list items, a line each.
 
     Lines are never blank, and hold no markup. Headings without any text below them are left out.
     """
-    lines, headings = [], []  # headings above the present section that await their first line
+    lines = []
+    headings: list[tuple[int, str]] = []  # above the present section, that await their first line
     for level, title, body in sections(strip_tags(wikitext)):
         headings = [heading for heading in headings if heading[0] < level]
         headings.append((level, title))
@@ -233,7 +235,7 @@ DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its mean
 BULLET = re.compile(r"^[*#:;]+[ \t]*", re.M)
 
 
-def drop_tables(text):
+def drop_tables(text: str) -> str:
     """The text without its tables, nested or not; one that never ends is left to `tidy`, line by line."""
     kept, depth, start = [], 0, 0
     for mark in TABLE_MARK.finditer(text):
@@ -249,7 +251,7 @@ def drop_tables(text):
     return "".join([*kept, text[start:]])
 
 
-def template(inner):
+def template(inner: str) -> str:
     """The text in place of a template, from its name and arguments as `expand` joins them."""
     name, *parts = inner.split(BAR)
     name = " ".join(name.replace("_", " ").split()).lower().removeprefix("틀:")
@@ -281,40 +283,40 @@ def template(inner):
     return text.strip(" ") or GAP
 
 
-def in_language(name, arguments):
+def in_language(name: str, arguments: dict[str, str]) -> str:
     """{{llang|en|text}} or {{lang-en|text}} -> "영어: text"."""
     code, text = (name[5:], arguments.get("1")) if name != "llang" else map(arguments.get, "12")
     language = LANGUAGES.get((code or "").lower())
     return f"{language}: {text}" if text and language else text or GAP
 
 
-def group_digits(number):
+def group_digits(number: str) -> str:
     """1234567.5 -> 1,234,567.5; what is no number comes back as it was."""
     whole, point, rest = number.partition(".")
     return f"{int(whole):,}{point}{rest}" if re.fullmatch(r"[-+]?\d{1,30}", whole) else number
 
 
-def date(arguments):
+def date(arguments: dict[str, str]) -> str:
     """{{...|1924|10|1}} -> 1924년 10월 1일, as much of it as is given; {{...|1924년 10월}} stays as it is."""
     parts = [(arguments[key], unit) for key, unit in zip("123", "년월일") if arguments.get(key)]
     return " ".join(part + unit if re.fullmatch(rf"\D*\d+{GAP}*", part) else part for part, unit in parts)
 
 
-def measure(arguments):
+def measure(arguments: dict[str, str]) -> str:
     """{{convert|30|m|ft}} -> 30 m, and {{convert|10|-|20|km2}} -> 10~20 km²: the first unit only."""
     first, second, third, fourth = (arguments.get(key, "") for key in "1234")
     amount, unit = (f"{first}~{third}", fourth) if re.fullmatch(r"-|–|~|to|and", second) else (first, second)
     return f"{amount} {UNITS.get(unit, unit)}"
 
 
-def quantity(arguments):
+def quantity(arguments: dict[str, str]) -> str:
     """{{val|1.5|0.1|e=6|u=m}} -> 1.5±0.1×10^6 m."""
     amount, error, power = (arguments.get(key, "") for key in ("1", "2", "e"))
     unit = arguments.get("u") or arguments.get("ul") or ""
     return f"{amount}{error and '±' + error}{power and '×10^' + power} {unit}"
 
 
-def link(inner):
+def link(inner: str) -> str:
     """The text in place of [[target|label]], from both as `expand` joins them."""
     target, bar, label = inner.partition(BAR)
     prefix, colon, rest = target.strip().partition(":")
@@ -330,7 +332,7 @@ def link(inner):
     return re.sub(r" ?\([^()]*\)$", "", page or part) if bar else page or part
 
 
-def is_language(prefix):
+def is_language(prefix: str) -> bool:
     """Whether an interwiki prefix stands for a language; it does not for w, s, wikt and other projects."""
     return LANGUAGE_CODE.fullmatch(prefix) is not None and prefix not in PREFIXES
 
@@ -345,7 +347,7 @@ CLOSE = {tokens.TemplateClose: template, tokens.WikilinkClose: link, tokens.Argu
 BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
 
 
-def hide_unmatched(text):
+def hide_unmatched(text: str) -> str:
     """A mark for every {{ and [[ that is never closed: to the tokenizer they cost quadratic time."""
     opened, unmatched, pieces, start = [], [], [], 0
     count = {"{{": 0, "[[": 0}  # in opened
@@ -365,7 +367,7 @@ def hide_unmatched(text):
     return "".join([*pieces, text[start:]])
 
 
-def expand(text):
+def expand(text: str) -> str:
     """The text with every template and link replaced by what it says, from the innermost outwards."""
     out, outer = [], []  # pieces of the innermost open construct; those of the ones around it
     for token in Tokenizer().tokenize(hide_unmatched(text).replace("&", AND), 0, True):
@@ -387,7 +389,7 @@ def expand(text):
     return text
 
 
-def lines_of(text):
+def lines_of(text: str) -> list[str]:
     """The lines of plain text of a section without its tags: list of str."""
     if "{|" in text:
         text = drop_tables(text)
@@ -422,7 +424,7 @@ LOST_WORD = re.compile(rf"{GAP}(?<![^ ]{GAP})(?=(?:은|는|을|를|의|에|에�
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
-def tidy(text):
+def tidy(text: str) -> list[str]:
     """The lines of a text whose templates and links are gone: no broken markup, no entities, no marks."""
     if "{{" in text:
         text = re.sub(r"\{\{[^\n]*", HOLE, text)
@@ -443,7 +445,7 @@ def tidy(text):
     return [line for line in lines if re.search(r"\w", line) and not RESIDUE.match(line)]
 
 
-def mended(line):
+def mended(line: str) -> str:
     """A line without gaps, brackets and commas that they left empty, and sentences that lack a word."""
     if not (GAP in line or HOLE in line or "(," in line or "( " in line or " )" in line or ",)" in line):
         return line
@@ -458,7 +460,7 @@ def mended(line):
     return without_remnants(" ".join(line.split()))
 
 
-def without_remnants(text):
+def without_remnants(text: str) -> str:
     """The text without pairs of brackets and tags of <ref>, those included that come about on the way."""
     while any(sign in text for sign in ("{{", "}}", "[[", "]]")) or ("<" in text and REF_TAG.search(text)):
         text = REF_TAG.sub("", PAIRS.sub("", text))
