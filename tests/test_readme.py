@@ -21,6 +21,9 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")  # code in running text
 INSTALL = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install .*?txt && ", re.MULTILINE)
 TEST = "-r tests/requirements.txt"
+BASH = ["bash", "-e", "-c"]
+OPTIONAL = {"needs wikiextractor": "wikiextractor", "needs scikit-learn": "sklearn",
+            "tensorboard ": "tensorboard"}  # what a command says: the package that it needs
 BUDGETS = {  # what the README says: what runs here
     "kowiki.py        #": "kowiki.py --dump sample/kowiki-sample.xml #",
     "naver_movie.py   #":
@@ -78,6 +81,9 @@ def folder(tmp_path_factory):
 
 
 def execute(program, text, folder):
+    for said, module in OPTIONAL.items():
+        if said in text and not importlib.util.find_spec(module):
+            pytest.skip(f"needs {module}")
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # as if activated
     done = subprocess.run([*program, within_budget(text)], cwd=folder, env=env, capture_output=True,
@@ -90,19 +96,14 @@ def test_block_runs(number, folder):
     language, text = blocks()[number]
     if TEST in text:
         pytest.skip("the tests themselves, which .ci/run starts")
-    for name, module in (("wikiextractor", "wikiextractor"), ("scikit-learn", "sklearn")):
-        if f"needs {name}" in text and not importlib.util.find_spec(module):
-            pytest.skip(f"needs {name}")
-    execute(["bash", "-e", "-c"] if language == "bash" else [sys.executable, "-c"], text, folder)
+    execute(BASH if language == "bash" else [sys.executable, "-c"], text, folder)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_in_running_text_runs(command, folder):
-    if command.startswith("tensorboard") and not importlib.util.find_spec("tensorboard"):
-        pytest.skip("needs tensorboard")
     (folder / "runs").mkdir(exist_ok=True)
     where = "web-crawler" if "kowiki.py" in command else "."
-    execute(["bash", "-e", "-c"], command, folder / where)
+    execute(BASH, command, folder / where)
 
 
 def test_every_option_in_running_text_exists():
