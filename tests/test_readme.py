@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import copy_project
 
+import convbert
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")  # code in running text
@@ -118,6 +120,13 @@ def test_every_option_in_running_text_exists():
 def test_the_korean_readme_has_the_same_code():
     assert blocks("README.ko.md") == blocks()
     assert sorted(spans("README.ko.md")) == sorted(spans())
+
+
+def test_parameters_of_the_bundled_configuration_are_as_said():
+    model = convbert.ConvBertForMaskedLM(convbert.ConvBertConfig.from_pretrained(ROOT))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    for name in ("README.md", "README.ko.md"):
+        assert f"{count:,}" in (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_every_budget_is_for_something_in_the_readme():
