@@ -521,6 +521,21 @@ def test_extraction_killed_goes_on_to_the_same_text(many, tmp_path):
     assert {**about, "seconds": 0} == {**whole, "seconds": 0}
 
 
+def test_extraction_killed_before_it_describes_its_text_goes_on_from_there(tmp_path):
+    dump = write_dump(tmp_path / "a.xml", [page(1, PROSE.format(1))])
+    check_success(extract(dump, tmp_path))
+    about = read_json(tmp_path / "kowiki.txt.json")
+    state = {name: value for name, value in about.items() if name != "sha1"}
+    for number in (1, 2):  # the same dump, and next month's
+        (tmp_path / "kowiki.txt.json").unlink()
+        (tmp_path / "kowiki.txt.state").write_text(json.dumps(state))
+        write_dump(dump, [page(1, PROSE.format(number))])
+        assert ("there already" in check_success(extract(dump, tmp_path)).out) == (number == 1)
+        assert not (tmp_path / "kowiki.txt.state").exists()
+        assert articles(tmp_path) == {"문서 1": [PROSE.format(number)]}
+        assert read_json(tmp_path / "kowiki.txt.json")["bytes"] == (tmp_path / "kowiki.txt").stat().st_size
+
+
 def test_killed_run_with_other_options_starts_anew(many, tmp_path):
     (tmp_path / "kowiki.txt.tmp").write_bytes(many.text[:5000])
     state = {"origin": {"min_chars": 1}, "pages": 30, "bytes": 5000}

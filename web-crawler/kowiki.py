@@ -395,16 +395,21 @@ class TextFile:
         write_json(self.state_file, self.state)
 
     def finish(self) -> dict:
-        """Gives the file its name, after writing what is known of it beside it; returns that."""
+        """Gives the file its name and describes it; returns what FILE.json says."""
         if not self.state["articles"]:
             raise UserError(f"no article in {self.state['pages']:,} pages ({self.state['dropped']})")
         self.save()
         self.file.close()
         os.replace(self.part, self.path)
-        about = self.state | {"sha1": file_sha1(self.path)}
-        write_json(manifest(self.path), about)
-        self.state_file.unlink()
-        return about
+        return describe(self.path, self.state)
+
+
+def describe(path: Path, state: dict) -> dict:
+    """Writes FILE.json for a text that has just got its name, in place of FILE.state; returns its content."""
+    about = state | {"sha1": file_sha1(path)}
+    write_json(manifest(path), about)
+    Path(f"{path}.state").unlink()
+    return about
 
 
 def extract_stage(args: Namespace) -> dict:
@@ -435,10 +440,12 @@ def finished_text(path: Path, origin: dict, overwrite: bool) -> dict:
 
     UserError if there is another that was not made here, and that would be overwritten.
     """
-    known, unnamed = read_json(manifest(path)), read_json(f"{path}.state")  # the latter: killed in finish()
     if not path.exists() or overwrite:
         return {}
-    if path.stat().st_size not in (known.get("bytes"), unnamed.get("bytes")):
+    known, state, size = read_json(manifest(path)), read_json(f"{path}.state"), path.stat().st_size
+    if size == state.get("bytes") and not Path(f"{path}.tmp").exists():  # killed before it was described
+        known = describe(path, state)
+    if size != known.get("bytes"):
         raise UserError(f"{path}: not made by this program, so not replaced without --overwrite")
     if origin not in (known.get("origin"), known.get("origin", {}) | {"store": None}):
         return {}
