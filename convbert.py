@@ -65,9 +65,14 @@ ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
 LABELS = ("negative", "positive")
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
-# recomputed(f, x) is f(x) without its intermediate results, which the backward pass computes again: it saves
-# memory where that is cheap, and is for functions without dropout, which would be drawn anew.
-recomputed = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+def recomputed(f: Callable, x: Tensor, *more: Tensor, **options: Any) -> Tensor:
+    """f(x, ...), x [B, ..., T, D], without its intermediate results, which the backward pass computes again:
+    saves memory where that is cheap. For functions without dropout, which would be drawn anew."""
+    if x.size(0) * x.size(-2) < 2048:  # so few tokens take less memory than time
+        return f(x, *more, **options)
+    return checkpoint(f, x, *more, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 # ---- 1. Configuration --------------------------------------------------------------------------------------

@@ -659,6 +659,28 @@ def test_dropout_of_attention_spares_the_convolution(conv_type):
     assert torch.equal(first[..., half:], second[..., half:])
 
 
+@pytest.mark.parametrize("rows, calls", [(15, 0), (16, 6)])  # of 128 tokens: 2,048 are where it begins
+def test_recomputing_changes_neither_loss_nor_gradients(rows, calls, monkeypatch):
+    model = make(ConvBertForMaskedLM, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).train()
+    inputs, labels = masked_batch(rows, 128)
+    counted = []
+
+    def run(checkpoint):
+        monkeypatch.setattr(convbert, "checkpoint", checkpoint)
+        torch.manual_seed(0)  # of dropout
+        loss = model(inputs, labels=labels).loss
+        return loss, gradients(model, loss)
+
+    def keep(f, *x, use_reentrant, preserve_rng_state, **options):
+        counted.append(len(x[0].shape) > 2)  # the loss, of rows [m, V], is recomputed at any size but tiny
+        return f(*x, **options)
+
+    (loss, grads), (kept_loss, kept_grads) = run(convbert.checkpoint), run(keep)
+    assert torch.equal(loss, kept_loss)
+    same_gradients(grads, kept_grads)
+    assert sum(counted) == calls  # in each of the two layers: span key, convolution, feed-forward network
+
+
 # ---- Sizes and initialisation ------------------------------------------------------------------------------
 
 def on_paper(cls, size):
