@@ -9,6 +9,7 @@ Side by side with `transformers` (HF), at the same sizes, batches and dropout; r
                 batches, HF's by its Trainer at its defaults, in random order. Encoding is not part of it
     operator    milliseconds of one forward and backward pass of an operator, in the form convbert.py has for
                 CPUs and in a plain one. A product to width 1 follows the depthwise convolution in both
+    profile     where the milliseconds of such an update go, by kind of operator, under PyTorch's profiler
 Every measurement is a process of its own; the sides take turns for --rounds rounds; tables hold the median of
 the rounds and, in brackets, their range. Both sides go through convbert.training_step and run_model (not HF's
 Trainer), under the same autocast; ours is set up by convbert.choose_hardware, as by the command line.
@@ -54,7 +55,18 @@ import convbert
 Row = namedtuple("Row", "kind name size precision batch length dropout")  # dropout: of ours, of HF's
 COMPILED = "train small 32x128 bf16 dropout 0.1"  # on a CPU compiling takes minutes: HF compiled in one row
 CLASSES = {"train": "ConvBertForMaskedLM", "infer": "ConvBertModel",
-           "finetune": "ConvBertForSequenceClassification"}
+           "finetune": "ConvBertForSequenceClassification", "profile": "ConvBertForMaskedLM"}
+GROUPS = {  # PyTorch's operators by a pattern; each belongs to the first that is found in its name
+    "matrix products": "mm|linear",
+    "convolution": "conv",
+    "GELU": "gelu",
+    "softmax": "softmax",
+    "LayerNorm": "layer_norm",
+    "drawing for dropout": "random|bernoulli|dropout",
+    "AdamW, clipping": "adam|norm|foreach",
+    "copies, casts, concatenation": "copy|clone|cat|pad|fill|zero",
+    "the rest, mostly sums and products": "",
+}
 
 
 # ---- What is measured --------------------------------------------------------------------------------------
@@ -85,6 +97,7 @@ def make_rows(options):
     add("finetune", "", size, "bf16", 32, None)
     for name, (B, T) in itertools.product(("convolution", "depthwise", "attention"), shapes(size, options)):
         add("operator", name, size, "bf16", B, T)
+    add("profile", "", size, "bf16", *shapes(size, options)[0])
     return rows
 
 
@@ -185,14 +198,19 @@ def load_reviews(options, count):
 
 
 # ---- Measurements: each runs in a process of its own and returns {"value": ...} ----------------------------
-def train(row, side, shape, steps, args):
-    """Trains a new model on a random batch [B, T]; seconds of each update but the first."""
+def make_update(row, side, shape, args):
+    """A function of the step that trains a new model on a random batch [B, T]."""
     model = make_model(row, side, args)
     optimizer = convbert.make_optimizer(model, args)
     model = torch.compile(model) if "compiled" in side else model
     ids = torch.randint(7, model.config.vocab_size, shape)
     batches = [{"input_ids": ids, "labels": torch.where(torch.rand(shape) < 0.15, ids, convbert.IGNORE)}]
-    update = functools.partial(convbert.training_step, model, optimizer, batches, args)
+    return functools.partial(convbert.training_step, model, optimizer, batches, args)
+
+
+def train(row, side, shape, steps, args):
+    """Seconds of each update but the first."""
+    update = make_update(row, side, shape, args)
     return [seconds_of(functools.partial(update, step), args.device) for step in range(steps + 1)][1:]
 
 
@@ -333,8 +351,22 @@ def measure_operator(row, side, options, args):
     return {"value": 1000 * statistics.median(seconds)}
 
 
+def measure_profile(row, side, options, args):
+    """Milliseconds of an update by kind of operator; the first update does not count."""
+    update, groups = make_update(row, side, (row.batch, row.length), args), dict.fromkeys(GROUPS, 0.0)
+    update(0)
+    with torch.profiler.profile() as profile:
+        for step in range(options.steps):
+            update(step + 1)
+    field = "self_device_time_total" if args.device.type == "cuda" else "self_cpu_time_total"
+    for event in profile.key_averages():
+        group = next(name for name, pattern in GROUPS.items() if re.search(pattern, event.key, re.I))
+        groups[group] += getattr(event, field) / 1000 / options.steps
+    return {"value": sum(groups.values()), "groups": groups}
+
+
 MEASURES = {"train": measure_training, "infer": measure_inference, "finetune": measure_finetuning,
-            "operator": measure_operator}
+            "operator": measure_operator, "profile": measure_profile}
 
 
 # ---- Tables ------------------------------------------------------------------------------------------------
@@ -344,6 +376,7 @@ HEADS = {
     "infer": "inference, tokens/s | ours | HF | ratio",
     "finetune": "fine-tuning, reviews/s | ours | HF | ratio",
     "operator": "forward and backward, ms | ours | plain form | ratio",
+    "profile": "an update, ms | ours | HF | ratio",
 }
 
 
@@ -368,8 +401,8 @@ def spread(results, digits):
 def line(row, name, ours, theirs, gemm):
     """A line of a table, from the results of the two sides and, in training, of the GEMM rate."""
     ratio, digits = median(ours) / median(theirs), 0
-    if row.kind == "operator":
-        ratio, digits = 1 / ratio, 2
+    if row.kind in ("operator", "profile"):  # in milliseconds
+        ratio, digits = 1 / ratio, 2 * (row.kind == "operator")
     cells = [name, spread(ours, digits), spread(theirs, digits), number(ratio, 2)]
     if row.kind == "train":
         for key in ("resident", "tensors"):
@@ -387,6 +420,9 @@ def print_row(row, runs):
     if "hf compiled" in runs:
         ours, who = ("ours compiled", "both") if "ours compiled" in runs else ("ours", "HF")
         print(line(row, f"{row.name}, {who} compiled", runs[ours], runs["hf compiled"], gemm), flush=True)
+    for group in GROUPS if row.kind == "profile" else ():
+        pair = ([{"value": result["groups"][group]} for result in runs[side]] for side in (first, second))
+        print(line(row, group, *pair, gemm), flush=True)
     if any(result["by"] == "finetune_loop" for result in runs[second] if row.kind == "finetune"):
         print("\nHF: a loop that does what Trainer does; Trainer itself needs accelerate, which is missing.")
 

@@ -39,7 +39,7 @@ BUDGETS = {  # what the README says: what runs here
     "--nnodes=2 --nproc_per_node=8": "--nnodes=1 --nproc_per_node=2",
     "HOST:29400": "localhost:29463",
     "--gradient_accumulation_steps": "--size tiny --max_steps 2 --gradient_accumulation_steps",
-    "small 32x128 bf16' --steps 6": "tiny 32x128 bf16 each default' --size tiny --steps 1 --rounds 1",
+    "--rounds 2 --train_file": "--rounds 1 --steps 1 --size tiny --only 'each default' --train_file",
     "pytest ": "pytest --collect-only -q ",  # fails where nothing is found; .ci/run runs what there is
     "/tmp/kowiki": "../shown",
     "tensorboard --logdir": "tensorboard --inspect --logdir",  # prints what there is and ends

@@ -1,0 +1,178 @@
+"""What the parts of ConvBERT buy: the small model with one change at a time, at equal tokens.
+
+Every variant is pretrained from scratch and then fine-tuned for one epoch on the first reviews of the
+training file; scored are the last 10,000 of that file, and never the official test set. A table in Markdown
+follows. Two runs go on at a time, with one thread each. Killed, the same command goes on where they were.
+"""
+
+import argparse
+import functools
+import json
+import re
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import convbert
+
+PADDING = "sdconv, padding not masked"  # is pretrained as the first one, since there is no padding then
+VARIANTS = {  # what differs from the first one's config.json
+    "sdconv": {},
+    "noconv": {"conv_type": "noconv"},
+    "dynamic": {"conv_type": "dynamic"},
+    "light": {"conv_type": "light"},
+    "sdconv, kernel of 3": {"conv_kernel_size": 3},
+    "sdconv, kernel of 17": {"conv_kernel_size": 17},
+    "sdconv, depthwise init 0.02": {},
+    "sdconv, tokens masked, not words": {},
+    PADDING: {"conv_padding_mask": False},
+}
+
+
+def small_depthwise(init=convbert.init_weights):
+    """The standard deviation of depthwise kernels becomes 0.02 in place of 1/K."""
+    def init_weights(module, std):
+        init(module, std)
+        if isinstance(module, convbert.nn.Conv1d) and module.groups > 1:
+            module.weight.data *= std * module.kernel_size[0]
+
+    convbert.init_weights = init_weights
+
+
+def mask_tokens(choose=convbert.choose_whole_words):
+    """Training chooses single tokens; evaluation, known by its share, goes on to choose whole words."""
+    def choose_tokens(ids, tokenizer, share, rng):
+        every = SimpleNamespace(is_special=tokenizer.is_special, starts_word=np.ones(tokenizer.size, bool))
+        return choose(ids, tokenizer if share == 0.15 else every, share, rng)
+
+    convbert.choose_whole_words = choose_tokens
+
+
+PATCHES = {"sdconv, depthwise init 0.02": small_depthwise, "sdconv, tokens masked, not words": mask_tokens}
+
+
+def chosen(options):
+    return [name for name in VARIANTS if re.search(options.only, name)]
+
+
+def folder_of(options, task, variant, seed):
+    return options.output_dir / f"{task}-{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
+def run(options, task, variant, seed, *arguments):
+    """convbert.py with the variant's patch, in a process of its own; its messages go to FOLDER.log."""
+    folder = folder_of(options, task, variant, seed)
+    command = [sys.executable, __file__, "--child", variant, "--task", task, "--seed", seed, *arguments,
+               "--num_threads", 1, "--logging_steps", 50, "--save_total_limit", 1, "--output_dir", folder]
+    with open(f"{folder}.log", "a") as log:
+        subprocess.run(list(map(str, command)), stderr=log, stdout=log, check=True)
+
+
+def pretrain(options, variant, seed):
+    config = convbert.ConvBertConfig(**VARIANTS[variant])
+    file = Path(f"{folder_of(options, 'config', variant, seed)}.json")
+    convbert.write_json(file, {"model_type": "convbert", **convbert.asdict(config)})
+    run(options, "pretrain", variant, seed, "--config_name", file, "--corpus", options.corpus,
+        "--valid_file", options.valid_file, "--max_eval_samples", 384, "--max_steps", options.max_steps)
+
+
+def finetune(options, variant, seed):
+    """From the variant's pretrained folder; from the first one's with another config.json for PADDING."""
+    start = folder_of(options, "pretrain", variant, seed)
+    if variant == PADDING:
+        model = convbert.ConvBertForMaskedLM.from_pretrained(folder_of(options, "pretrain", "sdconv", seed))
+        model.config.conv_padding_mask = False
+        model.save_pretrained(start)
+    run(options, "finetune", variant, seed, "--model_name_or_path", start, "--num_train_epochs", 1,
+        "--train_file", options.output_dir / "train.txt", "--test_file", options.output_dir / "dev.txt")
+
+
+def split(options):
+    """Writes train.txt, the first reviews of the file, and dev.txt, the last 10,000 or the last half."""
+    with open(options.train_file, encoding="utf-8", newline="\n") as file:
+        head, *lines = file.readlines()
+    cut = max(len(lines) - 10_000, len(lines) // 2)
+    for name, part in (("train.txt", lines[:cut][: options.max_train_samples]), ("dev.txt", lines[cut:])):
+        (options.output_dir / name).write_text(head + "".join(part), encoding="utf-8")
+
+
+def result(options, variant, seed):
+    """What is known of a variant's runs with a seed, as far as they have come."""
+    found = {}
+    for task in ("pretrain", "finetune"):
+        folder = folder_of(options, task, variant, seed)
+        if not (folder / "train_results.json").exists():
+            continue
+        found[task] = json.loads((folder / "eval_results.json").read_text())
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        speeds = [line["tokens_per_second"] for line in lines if "loss" in line]
+        found[task] |= {"tokens_per_second": statistics.median(speeds),
+                        "evals": [line for line in lines if "eval_loss" in line]}
+    return found
+
+
+def collect(results, task, key):
+    return [result[task][key] for result in results if task in result]
+
+
+def cell(values, digits):
+    """Mean, and in brackets each seed's."""
+    each = ", ".join(f"{value:.{digits}f}" for value in values)
+    return f"{statistics.mean(values):.{digits}f} ({each})" if values else ""
+
+
+def table(options):
+    """Prints the table and writes all that it comes from to --output."""
+    results = {variant: {seed: result(options, variant, seed) for seed in options.seeds}
+               for variant in chosen(options)}
+    print("| | parameters | tokens/s | held-out loss | accuracy |\n|---|--:|--:|--:|--:|")
+    for variant, runs in results.items():
+        of = functools.partial(collect, list(runs.values()))
+        model = convbert.ConvBertForMaskedLM(convbert.ConvBertConfig(**VARIANTS[variant]))
+        speed, count = of("pretrain", "tokens_per_second"), sum(p.numel() for p in model.parameters())
+        accuracy = [100 * share for share in of("finetune", "eval_accuracy")]
+        print(f"| {variant} | {count:,} | {statistics.mean(speed or [0]):,.0f} | "
+              f"{cell(of('pretrain', 'eval_loss'), 3)} | {cell(accuracy, 2)} |")
+    if options.output:
+        lengths = {name: getattr(options, name) for name in ("max_steps", "max_train_samples")}
+        convbert.write_json(options.output, lengths | {"results": results})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--corpus", required=True, help="Text to pretrain on.")
+    add("--valid_file", required=True, help="Held-out text.")
+    add("--train_file", required=True, help="Reviews in NSMC's format.")
+    add("--max_steps", type=int, default=2442, help="Updates of 2,048 tokens: 5 million tokens by default.")
+    add("--max_train_samples", type=int, default=40_000, help="Reviews to fine-tune on.")
+    add("--only", default="", help="Variants whose name matches this regular expression.")
+    add("--seeds", type=int, nargs="+", default=[42, 43])
+    add("--output_dir", type=Path, default=Path("runs/ablation"), help="Folder for all the runs.")
+    add("--output", type=Path, help="JSON file for all the numbers.")
+    options = parser.parse_args()
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    split(options)
+    for text in (options.corpus, options.valid_file):  # before two runs do it at once
+        convbert.token_file(text, convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model"))
+    for task in (pretrain, finetune):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda job, task=task: task(options, *job), [
+                (variant, seed) for variant in chosen(options) for seed in options.seeds
+                if task is finetune or variant != PADDING]))
+        table(options)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        PATCHES.get(sys.argv[2], lambda: None)()
+        sys.argv[1:3] = []
+        convbert.main()
+    else:
+        main()
