@@ -70,7 +70,7 @@ RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1
 def recomputed(f: Callable, x: Tensor, *more: Tensor, **options: Any) -> Tensor:
     """f(x, ...), x [B, ..., T, D], without its intermediate results, which the backward pass computes again:
     saves memory where that is cheap. For functions without dropout, which would be drawn anew."""
-    if x.size(0) * x.size(-2) < 2048:  # so few tokens take less memory than time
+    if x.size(0) * x.size(-2) < 2048:  # so few tokens take less memory than time; of logits [m, V] it is m²
         return f(x, *more, **options)
     return checkpoint(f, x, *more, use_reentrant=False, preserve_rng_state=False, **options)
 

@@ -20,19 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import convbert
-
-PADDING = "sdconv, padding not masked"  # is pretrained as the first one, since there is no padding then
-VARIANTS = {  # what differs from the first one's config.json
-    "sdconv": {},
-    "noconv": {"conv_type": "noconv"},
-    "dynamic": {"conv_type": "dynamic"},
-    "light": {"conv_type": "light"},
-    "sdconv, kernel of 3": {"conv_kernel_size": 3},
-    "sdconv, kernel of 17": {"conv_kernel_size": 17},
-    "sdconv, depthwise init 0.02": {},
-    "sdconv, tokens masked, not words": {},
-    PADDING: {"conv_padding_mask": False},
-}
+from pictures import read_metrics
 
 
 def small_depthwise(init=convbert.init_weights):
@@ -54,7 +42,23 @@ def mask_tokens(choose=convbert.choose_whole_words):
     convbert.choose_whole_words = choose_tokens
 
 
-PATCHES = {"sdconv, depthwise init 0.02": small_depthwise, "sdconv, tokens masked, not words": mask_tokens}
+PADDING = "sdconv, padding not masked"  # is pretrained as the first one, since there is no padding then
+VARIANTS = {  # what differs from the first one: fields of config.json, or a function that patches convbert
+    "sdconv": {},
+    "noconv": {"conv_type": "noconv"},
+    "dynamic": {"conv_type": "dynamic"},
+    "light": {"conv_type": "light"},
+    "sdconv, kernel of 3": {"conv_kernel_size": 3},
+    "sdconv, kernel of 17": {"conv_kernel_size": 17},
+    "sdconv, depthwise init 0.02": small_depthwise,
+    "sdconv, tokens masked, not words": mask_tokens,
+    PADDING: {"conv_padding_mask": False},
+}
+
+
+def config_of(variant):
+    change = VARIANTS[variant]
+    return convbert.ConvBertConfig(**{} if callable(change) else change)
 
 
 def chosen(options):
@@ -75,9 +79,10 @@ def run(options, task, variant, seed, *arguments):
 
 
 def pretrain(options, variant, seed):
-    config = convbert.ConvBertConfig(**VARIANTS[variant])
+    if variant == PADDING:
+        return
     file = Path(f"{folder_of(options, 'config', variant, seed)}.json")
-    convbert.write_json(file, {"model_type": "convbert", **convbert.asdict(config)})
+    convbert.write_json(file, {"model_type": "convbert", **convbert.asdict(config_of(variant))})
     run(options, "pretrain", variant, seed, "--config_name", file, "--corpus", options.corpus,
         "--valid_file", options.valid_file, "--max_eval_samples", 384, "--max_steps", options.max_steps)
 
@@ -109,11 +114,10 @@ def result(options, variant, seed):
         folder = folder_of(options, task, variant, seed)
         if not (folder / "train_results.json").exists():
             continue
-        found[task] = json.loads((folder / "eval_results.json").read_text())
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        speeds = [line["tokens_per_second"] for line in lines if "loss" in line]
-        found[task] |= {"tokens_per_second": statistics.median(speeds),
-                        "evals": [line for line in lines if "eval_loss" in line]}
+        found[task] = {name: value for file in ("train_results.json", "eval_results.json")
+                       for name, value in json.loads((folder / file).read_text()).items()}
+        speeds = [line["tokens_per_second"] for line in read_metrics(folder) if "loss" in line]
+        found[task] |= {"tokens_per_second": statistics.median(speeds)}
     return found
 
 
@@ -134,7 +138,7 @@ def table(options):
     print("| | parameters | tokens/s | held-out loss | accuracy |\n|---|--:|--:|--:|--:|")
     for variant, runs in results.items():
         of = functools.partial(collect, list(runs.values()))
-        model = convbert.ConvBertForMaskedLM(convbert.ConvBertConfig(**VARIANTS[variant]))
+        model = convbert.ConvBertForMaskedLM(config_of(variant))
         speed, count = of("pretrain", "tokens_per_second"), sum(p.numel() for p in model.parameters())
         accuracy = [100 * share for share in of("finetune", "eval_accuracy")]
         print(f"| {variant} | {count:,} | {statistics.mean(speed or [0]):,.0f} | "
@@ -163,16 +167,19 @@ def main():
         convbert.token_file(text, convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model"))
     for task in (pretrain, finetune):
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda job, task=task: task(options, *job), [
-                (variant, seed) for variant in chosen(options) for seed in options.seeds
-                if task is finetune or variant != PADDING]))
+            jobs = [pool.submit(task, options, variant, seed)
+                    for variant in chosen(options) for seed in options.seeds]
+        for job in jobs:
+            job.result()  # raises what the job raised
         table(options)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        PATCHES.get(sys.argv[2], lambda: None)()
+        variant = sys.argv[2]
         sys.argv[1:3] = []
+        if callable(VARIANTS[variant]):
+            VARIANTS[variant]()
         convbert.main()
     else:
         main()
