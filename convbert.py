@@ -20,24 +20,23 @@ Departures from the authors' code: padding is kept out of both convolutions (`co
 back that a sentence changes with the padding beside it); words are masked whole, 80/10/10 for masked language
 modelling; no dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator;
 Adam corrects its bias; dropout is in steps of 1/256. Names are Hugging Face's: classes, parameters, options.
-What a run leaves on disk is in runs.py, what is drawn in pictures.py: the paper has no part in them.
+The machine and what a run leaves on disk are in runs.py, what is drawn in pictures.py: no part of the paper.
 """
 
 import argparse
 import contextlib
-import ctypes
 import functools
 import hashlib
 import json
 import math
 import os
-import shutil
 import signal
 import sys
 import time
 from argparse import Namespace
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,7 +44,6 @@ from typing import Any, NoReturn
 import numpy as np
 import sentencepiece
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from numpy import ndarray as Array
 from numpy.random import Generator
@@ -59,18 +57,17 @@ from tqdm import tqdm
 
 import pictures
 import runs
-from runs import UserError, replacing, write_json
+from runs import RANK, WORLD, UserError, replacing, write_json
 
 ROOT = Path(__file__).resolve().parent
 IGNORE = -100  # the label of a position that has none; PyTorch's convention
 LABELS = ("negative", "positive")
-RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 
 
 def recomputed(f: Callable, x: Tensor, *more: Tensor, **options: Any) -> Tensor:
     """f(x, ...), x [B, ..., T, D], without its intermediate results, which the backward pass computes again:
     saves memory where that is cheap. For functions without dropout, which would be drawn anew."""
-    if x.size(0) * x.size(-2) < 2048:  # so few tokens take less memory than time; of logits [m, V] it is m²
+    if x.is_cuda or x.size(0) * x.size(-2) < 2048:  # not worth the time; of logits [m, V] it is m²
         return f(x, *more, **options)
     return checkpoint(f, x, *more, use_reentrant=False, preserve_rng_state=False, **options)
 
@@ -175,13 +172,24 @@ class SeparableConv1D(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width, 1))
 
     def forward(self, x: Tensor) -> Tensor:  # [B, T, H]
-        # depthwise(x.mT).mT as an image one pixel high: no copies; in fp32, whose gradient is faster on CPUs
+        spans = self.taps(x) if x.is_cuda and torch.compiler.is_compiling() else self.image(x)  # [B, T, H]
+        return F.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
+
+    def taps(self, x: Tensor) -> Tensor:
+        """Σ_j depthwise_j ⊙ x_{t+j−p} as it reads; torch.compile makes one kernel of it on a GPU."""
+        weight = self.depthwise.weight.squeeze(1).to(x.dtype)  # [H, K]
+        T, K = x.size(1), weight.size(1)
+        padded = F.pad(x, (0, 0, K // 2, K // 2))  # [B, T+K-1, H]
+        return functools.reduce(torch.add, (padded[:, j : j + T] * weight[:, j] for j in range(K)))
+
+    def image(self, x: Tensor) -> Tensor:
+        """The same, depthwise(x.mT).mT, over an image one pixel high: no copies; in fp32, whose gradient is
+        faster on CPUs. On a GPU its gradient takes several times as long as that of compiled taps."""
         with torch.autocast(x.device.type, enabled=False):
             weight = self.depthwise.weight.unflatten(1, (1, 1))  # [H, 1, 1, K]
             row = x.to(weight.dtype).mT[:, :, None]  # [B, H, 1, T]
             spans = F.conv2d(row, weight, padding=(0, weight.size(-1) // 2), groups=x.size(-1))
-        spans = spans.squeeze(2).mT.to(x.dtype)  # [B, T, H]
-        return F.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
+        return spans.squeeze(2).mT.to(x.dtype)  # [B, T, H]
 
 
 class Dropout(nn.Dropout):
@@ -390,7 +398,7 @@ ModelOutput = namedtuple("ModelOutput", "loss logits")  # loss is None without l
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
     """Words behind masks (Devlin et al. 2019): loss and logits [M, V], at labels [B, T] other than -100 only;
-    without labels logits [B, T, V]."""
+    without labels logits [B, T, V]. positions [M], where those are among the B·T, spares it the search."""
 
     def __init__(self, config: ConvBertConfig, embeddings: ConvBertEmbeddings | None = None):
         super().__init__(config)
@@ -403,17 +411,21 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
         self.generator_lm_head.weight = self.convbert.embeddings.word_embeddings.weight
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
-                token_type_ids: Tensor | None = None, labels: Tensor | None = None) -> ModelOutput:
+                token_type_ids: Tensor | None = None, labels: Tensor | None = None,
+                positions: Tensor | None = None) -> ModelOutput:
         hidden = self.convbert(input_ids, attention_mask, token_type_ids)  # [B, T, H]
         if labels is not None:
-            hidden, labels = hidden[labels != IGNORE], labels[labels != IGNORE]  # [M, H], [M]
+            labels = labels.flatten()  # [B·T]
+            positions = (labels != IGNORE).nonzero().squeeze(1) if positions is None else positions  # [M]
+            hidden, labels = hidden.flatten(0, 1)[positions], labels[positions]  # [M, H], [M]
         hidden = F.gelu(self.generator_predictions["dense"](hidden))  # [B, T, E] or [M, E]
         logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
         if labels is None:
             return ModelOutput(None, logits)
-        parts = zip(logits.split(128), labels.split(128))  # M x V numbers in fp32 would be the peak of memory
+        most = 2**15 if logits.is_cuda else 128  # M x V numbers in fp32 would be the peak of memory
+        parts = zip(logits.split(most), labels.split(most))
         loss = sum(recomputed(F.cross_entropy, *part, reduction="sum") for part in parts)
-        return ModelOutput(loss / max(1, len(labels)), logits)
+        return ModelOutput(loss / (labels != IGNORE).sum().clamp(min=1), logits)
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
@@ -433,19 +445,20 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         self.discriminator_predictions.apply(functools.partial(init_weights, std=config.initializer_range))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
-                token_type_ids: Tensor | None = None, *, labels: Tensor) -> ModelOutput:
+                token_type_ids: Tensor | None = None, *, labels: Tensor,
+                positions: Tensor | None = None) -> ModelOutput:
         labelled = labels != IGNORE
         original = torch.where(labelled, labels, input_ids)
-        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
+        guess = self.generator(input_ids, attention_mask, token_type_ids, labels, positions)
         gumbel = -torch.empty_like(guess.logits, dtype=torch.float32).exponential_().log()
         drawn = (guess.logits + gumbel).argmax(-1)  # [M] a draw from the softmax of the logits
         corrupted = original.masked_scatter(labelled, drawn)  # [B, T]
         hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
         hidden = F.gelu(self.discriminator_predictions["dense"](hidden))
         logits = self.discriminator_predictions["dense_prediction"](hidden).squeeze(-1).float()  # [B, T]
-        real = torch.ones_like(labelled) if attention_mask is None else attention_mask.bool()
+        real = torch.ones_like(logits) if attention_mask is None else attention_mask.float()
         replaced = (corrupted != original).float()  # a lucky guess counts as original
-        rtd_loss = F.binary_cross_entropy_with_logits(logits[real], replaced[real])
+        rtd_loss = F.binary_cross_entropy_with_logits(logits, replaced, real, reduction="sum") / real.sum()
         return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)
 
     def save_pretrained(self, folder: Path | str) -> None:
@@ -581,7 +594,8 @@ def choose_whole_words(ids: Array, tokenizer: Tokenizer, share: float, rng: Gene
 
 def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, mask_share: float,
               random_share: float) -> dict[str, Tensor]:
-    """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T]; labels -100 where nothing is asked.
+    """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T], labels -100 where nothing is asked;
+    positions of the labels, int64 [M], always as many for batches of a shape (see ConvBertForMaskedLM).
     Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay."""
     ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
     chosen = choose_whole_words(ids, tokenizer, share, rng)
@@ -589,7 +603,10 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, m
     inputs = np.where(chosen & (draw < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
     inputs = np.where(chosen & (draw >= 1 - random_share), randoms, inputs)
-    return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(np.where(chosen, ids, IGNORE))}
+    found, most = np.flatnonzero(chosen), len(ids) * max(1, round(share * rows.shape[1]))
+    positions = np.pad(found, (0, most - len(found)))  # special tokens leave less: 0 is a [CLS], unlabelled
+    arrays = {"input_ids": inputs, "labels": np.where(chosen, ids, IGNORE), "positions": positions}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) -> list:
@@ -604,15 +621,17 @@ def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) 
 class Reviews:
     """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels."""
 
-    def __init__(self, texts: Iterable[str], labels: Array | list, tokenizer: Tokenizer, max_seq_length: int):
+    def __init__(self, texts: Iterable[str], labels: Array | list, tokenizer: Tokenizer, max_seq_length: int,
+                 pad_to_multiple_of: int = 1):
         self.ids = [torch.tensor([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
                     for ids in tokenizer.encode(list(texts))]
-        self.labels, self.pad = torch.as_tensor(labels), tokenizer.pad
+        self.labels, self.pad, self.multiple = torch.as_tensor(labels), tokenizer.pad, pad_to_multiple_of
         self.lengths = np.array([len(ids) for ids in self.ids])
 
     def batch(self, indices: Array) -> dict[str, Tensor]:
         """Padded to the longest: input_ids, attention_mask [B, T], labels [B]."""
         ids = pad_sequence([self.ids[i] for i in indices], batch_first=True, padding_value=self.pad)
+        ids = F.pad(ids, (0, -ids.size(1) % self.multiple), value=self.pad)
         return {"input_ids": ids, "attention_mask": (ids != self.pad).long(), "labels": self.labels[indices]}
 
 
@@ -644,33 +663,60 @@ def run_model(model: nn.Module, batch: dict[str, Tensor], args: Namespace) -> Mo
         return model(**{name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()})
 
 
-def training_step(model: nn.Module, optimizer: Optimizer, batches: list, args: Namespace, step: int) -> float:
+class Gradients:
+    """gradients(batch, seed) adds those of the loss to .grad and returns the loss, as its share of an update.
+    On a GPU both passes are recorded for every shape of batch and then replayed (a CUDA graph): launching
+    their thousands of kernels one by one takes the CPU longer than it takes to run them."""
+
+    def __init__(self, model: nn.Module, args: Namespace):
+        self.args, self.replay = args, args.device.type == "cuda" and WORLD == 1
+        self.replays: dict[tuple, Callable] = {}
+        for layer in model.modules():  # one by one: what is compiled for a layer serves all of its shape
+            if args.compile and isinstance(layer, ConvBertLayer):
+                layer.compile(dynamic=False)
+        for parameter in model.parameters() if self.replay else ():
+            parameter.grad = torch.zeros_like(parameter)  # where what is recorded will always write
+        self.model = nn.parallel.DistributedDataParallel(model) if WORLD > 1 else model
+
+    def __call__(self, batch: dict[str, Tensor], seed: int) -> Tensor:
+        shapes = tuple(tensor.shape for tensor in batch.values())
+        if self.replay and shapes not in self.replays:
+            self.replays[shapes] = runs.record(self.loss, batch, self.args.device, self.model.parameters())
+        torch.manual_seed(seed)  # of dropout and sampling
+        if self.replay:
+            return self.replays[shapes](batch)
+        loss = self.loss(batch)
+        loss.backward()
+        return loss.detach()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        return run_model(self.model, batch, self.args).loss * WORLD / self.args.gradient_accumulation_steps
+
+
+def training_step(gradients: Gradients, optimizer: Optimizer, batches: list, step: int) -> float:
     """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
-    model.train(args.task == "finetune")  # which only dropout heeds: there is none in pretraining
-    loss, first = 0.0, (step * WORLD + RANK) * len(batches)
-    for number, batch in enumerate(batches, first):  # dropout and sampling depend on seed and number alone
-        torch.manual_seed(args.seed * 1_000_003 + number)
-        part = run_model(model, batch, args).loss / len(batches)
-        part.backward()
-        loss += part.item()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0).item()
+    args = gradients.args
+    gradients.model.train(args.task == "finetune")  # only dropout heeds this: there is none in pretraining
+    first = args.seed * 1_000_003 + (step * WORLD + RANK) * len(batches)  # each batch has a seed of its own
+    losses = [gradients(batch, seed).clone() for seed, batch in enumerate(batches, first)]
+    norm = nn.utils.clip_grad_norm_(gradients.model.parameters(), 1.0)
+    optimizer.step()
+    gradients.model.zero_grad(set_to_none=not gradients.replay)
+    loss, norm = torch.stack([torch.stack(losses).sum(), norm]).tolist()  # here the CPU waits for the GPU
     if not math.isfinite(loss + norm):
         raise UserError(f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is kept")
-    optimizer.step()
-    optimizer.zero_grad()
     return loss
 
 
-def mean_over_processes(*numbers: float, device: torch.device) -> Sequence[float]:
-    """The means of what each process gives. None goes on before all have come here."""
-    if WORLD == 1:
-        return numbers
-    total = torch.tensor(numbers, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return (total / WORLD).tolist()
-
-
 # ---- 8. The loop of both trainings -------------------------------------------------------------------------
+def settle(args: Namespace, config: ConvBertConfig, updates: float) -> None:
+    """What depends on the number of updates in an epoch, and on the model, where no option says it."""
+    epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least)
+    args.max_steps = args.max_steps or max(least, math.ceil(epochs * updates))
+    args.eval_steps = args.eval_steps or math.ceil(updates)
+    args.learning_rate = args.learning_rate or args.rate / config.hidden_size
+
+
 def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, batch_of: Callable,
           evaluate: Callable) -> dict:
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
@@ -678,37 +724,40 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
     that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores."""
     order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
     accumulate, per_epoch = args.gradient_accumulation_steps, len(order(0))
-    epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least)
-    args.max_steps = args.max_steps or max(least, math.ceil(epochs * per_epoch / accumulate))
-    args.eval_steps = args.eval_steps or math.ceil(per_epoch / accumulate)
-    args.learning_rate = args.learning_rate or args.rate / model.config.hidden_size
-    optimizer, stop, pad = make_optimizer(model, args), [], model.config.pad_token_id
+    settle(args, model.config, per_epoch / accumulate)
+    optimizer, pad = make_optimizer(model, args), model.config.pad_token_id
+
+    def batches_of(step: int) -> list:
+        numbers = step * accumulate + np.split(np.arange(accumulate), WORLD)[RANK]  # this process's share
+        rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
+        return [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
+
     state = runs.find_state(args, model.config)
     if "model" in state:
         model.load_state_dict(state.pop("model"))
         optimizer.load_state_dict(state.pop("optimizer"))
-    mean_over_processes(0, device=args.device)  # all have read the folder before process 0 changes it
+    runs.mean_over_processes(0, device=args.device)  # all have read the folder before process 0 changes it
     log = open(os.devnull, "w") if RANK else runs.open_log(args, state)  # noqa: SIM115
-    for number in (signal.SIGINT, signal.SIGTERM):  # the loop saves and leaves at the end of a step
-        signal.signal(number, lambda number, frame: stop.append(signal.Signals(number)))
-    fast: Any = torch.compile(model) if args.compile else model
-    fast = nn.parallel.DistributedDataParallel(fast) if WORLD > 1 else fast
+    stop = runs.catch_signals()  # the loop saves and leaves at the end of a step
+    gradients = Gradients(model, args)
+    if args.compile:  # takes a minute that shall not count, least of all as warmup
+        gradients(batches_of(state["step"])[0], args.seed)
+        gradients.model.zero_grad(set_to_none=not gradients.replay)
+    background = ThreadPoolExecutor(1)  # makes the batches of the next step during this one
+    coming = background.submit(batches_of, state["step"])
     began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
     bar = tqdm(total=1.0, initial=over, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
     with bar, log:
         if not state["evals"]:
-            runs.keep_score(evaluate(model), model, state, log)
+            runs.keep_score(evaluate, model, state, log)
         while over < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            mine = np.split(np.arange(accumulate), WORLD)[RANK]  # the processes share an update's batches
-            numbers = state["step"] * accumulate + mine
-            rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
-            batches = [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
+            batches, coming = coming.result(), background.submit(batches_of, state["step"] + 1)
             tokens = sum(batch["input_ids"].ne(pad).sum().item() for batch in batches) * WORLD
-            loss = training_step(fast, optimizer, batches, args, state["step"])
-            loss, tokens, seconds, leave = mean_over_processes(
+            loss = training_step(gradients, optimizer, batches, state["step"])
+            loss, tokens, seconds, leave = runs.mean_over_processes(
                 loss, tokens, time.perf_counter() - began, len(stop), device=args.device)
             state["losses"].append(loss)
             state |= {"step": state["step"] + 1, "tokens": state["tokens"] + tokens, "seconds": seconds}
@@ -718,14 +767,12 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
                 bar.set_postfix_str(text := runs.keep_metrics(state, used, log), refresh=False)
                 setproctitle(f"convbert {args.task} step {step} {text}")
             if over == 1 or step % args.eval_steps == 0:
-                runs.keep_score(evaluate(model), model, state, log)
+                runs.keep_score(evaluate, model, state, log)
             if over == 1 or leave or step % args.save_steps == 0:
                 if RANK == 0:
                     runs.save_checkpoint(args, model, optimizer, state)
                 if leave and over < 1:
-                    number = stop[0] if stop else signal.SIGTERM  # it came to another process
-                    print(f"{number.name}: saved at step {step}; --resume goes on", file=sys.stderr)
-                    raise SystemExit(128 + number)
+                    runs.leave(stop, step)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if RANK:  # the rest is for process 0 alone
         raise SystemExit(0)
@@ -772,20 +819,13 @@ def pretrain(args: Namespace) -> None:
             batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
             losses += [run_model(model, batch, args).loss.item()] * len(part)
         return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
-    state = train(args, model, lambda rng: bucketed(np.zeros(len(rows)), B, rng),
+    def epoch_of(rng: Generator) -> list:  # all of one shape, which is compiled and recorded once
+        batches = bucketed(np.zeros(len(rows)), B, rng)
+        return [batch for batch in batches if len(batch) == B] or batches
+    state = train(args, model, epoch_of,
                   lambda indices, rng: mask(rows[indices], share=args.mlm_probability, rng=rng), evaluate)
-    finish(args, model, state, {"eval_loss_at_start": state["evals"][0]["eval_loss"]} | state["evals"][-1])
-
-
-def finish(args: Namespace, model: ConvBertPreTrainedModel, state: dict, scores: dict) -> None:
-    """The result of a training; train_results.json comes last and says that the run is finished."""
-    model.save_pretrained(args.output_dir)
-    for path in Path(args.vocab_file).parent.glob("tokenizer*.json"):  # AutoTokenizer reads them
-        shutil.copyfile(path, args.output_dir / path.name)
-    write_json(args.output_dir / "eval_results.json", scores)
-    write_json(args.output_dir / "train_results.json", {k: state[k] for k in ("step", "seconds", "evals")})
-    pictures.of_run(args.output_dir)
-    print(f"{args.output_dir} after {state['step']} steps, {state['seconds']:.0f} s: {json.dumps(scores)}")
+    first, last = state["evals"][0], state["evals"][-1]
+    runs.finish(args, model, state, {"eval_loss_at_start": first["eval_loss"]} | last)
 
 
 @torch.no_grad()
@@ -817,7 +857,8 @@ def hold_out(count: int, seed: int) -> tuple[Array, Array]:
 def finetune(args: Namespace) -> None:
     """Sentiment of reviews; those held out of the training file pick the best of the evaluated models."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length)
+    encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length,
+                                pad_to_multiple_of=8 if args.device.type == "cuda" else 1)  # few shapes
     args.train_file = data_file(args.train_file, "nsmc/ratings_train.txt")
     texts, labels = read_reviews(args.train_file, args.max_train_samples)
     reviews, dev = (encoded(texts[part], labels[part]) for part in hold_out(len(texts), args.seed))
@@ -826,7 +867,7 @@ def finetune(args: Namespace) -> None:
                   lambda indices, rng: reviews.batch(indices), lambda model: score_reviews(model, dev, args))
     model.load_state_dict(state["best"]["model"])
     picked = {"dev_accuracy": state["best"]["eval_accuracy"], "step": state["best"]["step"]}
-    finish(args, model, state, picked | score_reviews(model, test, args))
+    runs.finish(args, model, state, picked | score_reviews(model, test, args))
 
 
 def evaluate(args: Namespace) -> None:
@@ -881,7 +922,7 @@ def parse_options() -> Namespace:
     add("--device", help="cpu, cuda or mps; the best there is if not given.")
     add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where it is fast.")
     add("--num_threads", type=int, help="CPU threads; all cores if not given.")
-    add("--compile", action="store_true", help="Runs the model through torch.compile.")
+    add("--compile", action="store_true", help="Pretrains faster on a GPU, after a minute of torch.compile.")
     add = parser.add_argument_group("model, one of").add_mutually_exclusive_group().add_argument
     add("--model_name_or_path", help="Model folder to start from; default runs/pretrain or runs/finetune.")
     add("--config_name", help="The config.json of a new model; default the one beside this file.")
@@ -902,7 +943,7 @@ def parse_options() -> Namespace:
     add("--mlm_probability", type=float, default=0.3, help="Share of tokens to be predicted.")
     add("--batch_size", type=int, help="Rows or reviews in a batch; 16 to pretrain, otherwise 32.")
     add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
-    add("--learning_rate", type=float, help="Peak; by default 0.256/H to pretrain, 0.1024/H to fine-tune.")
+    add("--learning_rate", type=float, help="Peak; 0.256/H to pretrain (rtd: half), 0.1024/H to fine-tune.")
     add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
     add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
     add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.9 to fine-tune.")
@@ -931,6 +972,10 @@ def fill_in(args: Namespace) -> None:
     defaults = {"output_dir": Path("runs") / args.task, "batch_size": 32} | DEFAULTS[args.task]
     if args.task == "finetune" and (args.size or args.config_name or not os.path.exists("runs/pretrain")):
         del defaults["model_name_or_path"]  # a new model
+    if args.task == "pretrain" and args.objective == "rtd":
+        defaults["rate"] = 0.128  # as in ELECTRA; twice of it has gone wrong
+    if args.compile and args.task != "pretrain":
+        raise UserError("--compile: only for --task pretrain, whose batches have one shape")
     new = not (args.config_name or args.model_name_or_path or "model_name_or_path" in defaults)
     real = "kowiki/kowiki.txt" if args.task == "pretrain" else "nsmc/ratings_train.txt"
     if new and not (args.corpus or args.train_file or Path(ROOT, "web-crawler", real).exists()):
@@ -938,57 +983,13 @@ def fill_in(args: Namespace) -> None:
     vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
 
 
-def choose_hardware(args: Namespace) -> None:
-    """Settles device, precision, threads and memory. UserError if the device cannot be had."""
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        args.device = torch.device(args.device or best)
-        if args.device.type == "cuda":
-            torch.cuda.set_device(args.device.index or int(os.environ.get("LOCAL_RANK", 0)))
-        torch.zeros(1, device=args.device).item()
-    except Exception as error:  # each kind of device has its own
-        raise UserError(f"--device {args.device}: not to be had ({str(error).splitlines()[0]})") from None
-    if args.precision == "auto":
-        on_cpu = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-        fast = {"cpu": on_cpu, "cuda": torch.cuda.is_bf16_supported}.get(args.device.type, bool)()
-        args.precision = "bf16" if fast else "fp32"
-    if (shared := args.gradient_accumulation_steps) % WORLD:
-        raise UserError(f"--gradient_accumulation_steps {shared}: no multiple of the {WORLD} processes")
-    if WORLD > 1:  # started by torchrun
-        dist.init_process_group("nccl" if args.device.type == "cuda" else "gloo")
-    torch.set_num_threads(args.num_threads or torch.get_num_threads())
-    # A page fresh from the system costs more than what is computed in it: let glibc keep what is freed.
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for option, value in ((-4, 0), (-2, 1 << 26), (-1, 2**31 - 1)):  # M_MMAP_MAX, TOP_PAD, TRIM_THRESHOLD
-            libc.mallopt(option, value)
-
-
 def main() -> None:
-    if RANK:  # process 0 speaks for all
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    try:
+    with runs.one_line_errors():
         args = parse_options()
         fill_in(args)
-        choose_hardware(args)
+        runs.choose_hardware(args)
         setproctitle(f"convbert {args.task}")
         TASKS[args.task](args)
-        if dist.is_initialized():
-            dist.destroy_process_group()
-    except (RuntimeError, MemoryError) as error:
-        text = str(error).partition("\n")[0]
-        full = isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text
-        if WORLD == 1 and not full:
-            raise
-        why = "try a smaller --batch_size" if full else "a process of the run has died or failed"
-        print(f"convbert.py: error: {why} ({text})", file=sys.__stderr__ if RANK else sys.stderr)
-        sys.exit(2 if full else 1)
-    except BrokenPipeError:
-        os._exit(1)  # whoever read stdout has gone, as `head` does
-    except (UserError, OSError, ModuleNotFoundError) as error:
-        print(f"convbert.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Side by side with `transformers` (HF), at the same sizes, batches and dropout; r
     profile     where the milliseconds of such an update go, by kind of operator, under PyTorch's profiler
 Every measurement is a process of its own; the sides take turns for --rounds rounds; tables hold the median of
 the rounds and, in brackets, their range. Both sides go through convbert.training_step and run_model (not HF's
-Trainer), under the same autocast; ours is set up by convbert.choose_hardware, as by the command line.
+Trainer), under the same autocast; ours is set up by runs.choose_hardware, as by the command line.
 "HF compiled" is torch.compile's; the time that compiling takes does not count.
 
 Memory of training, in MB. `resident`: the peak of the resident size above what is resident after a single row
@@ -51,6 +51,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import convbert
+import runs
 
 Row = namedtuple("Row", "kind name size precision batch length dropout")  # dropout: of ours, of HF's
 COMPILED = "train small 32x128 bf16 dropout 0.1"  # on a CPU compiling takes minutes: HF compiled in one row
@@ -166,7 +167,7 @@ def make_args(row, side, options):
                            task="finetune",  # with dropout, where the row has some
                            layer_decay=0.8 if row.kind == "finetune" else 1.0)
     if not side.startswith("hf"):  # operators and GEMM too: neither form of them is to pay for fresh memory
-        convbert.choose_hardware(args)  # among the rest, it has glibc keep what is freed
+        runs.choose_hardware(args)  # among the rest, it has glibc keep what is freed
     return args
 
 
@@ -197,15 +198,25 @@ def load_reviews(options, count):
     return convbert.Reviews(texts, labels, convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model"), 128)
 
 
+def make_gradients(model, side, args):
+    """What convbert.training_step takes; on CUDA ours is recorded and replayed, as by the command line."""
+    args.compile = side == "ours compiled"
+    gradients = convbert.Gradients(torch.compile(model) if side == "hf compiled" else model, args)
+    gradients.replay &= side.startswith("ours")
+    return gradients
+
+
 # ---- Measurements: each runs in a process of its own and returns {"value": ...} ----------------------------
 def make_update(row, side, shape, args):
     """A function of the step that trains a new model on a random batch [B, T]."""
     model = make_model(row, side, args)
     optimizer = convbert.make_optimizer(model, args)
-    model = torch.compile(model) if "compiled" in side else model
+    gradients = make_gradients(model, side, args)
     ids = torch.randint(7, model.config.vocab_size, shape)
-    batches = [{"input_ids": ids, "labels": torch.where(torch.rand(shape) < 0.15, ids, convbert.IGNORE)}]
-    return functools.partial(convbert.training_step, model, optimizer, batches, args)
+    batch = {"input_ids": ids, "labels": torch.where(torch.rand(shape) < 0.15, ids, convbert.IGNORE)}
+    if side.startswith("ours"):
+        batch["positions"] = (batch["labels"] != convbert.IGNORE).flatten().nonzero().squeeze(1)
+    return functools.partial(convbert.training_step, gradients, optimizer, [batch])
 
 
 def train(row, side, shape, steps, args):
@@ -278,9 +289,9 @@ def measure_inference(row, side, options, args):
 
 def finetune_ours(model, reviews, args):
     """One epoch as convbert.finetune has it."""
-    optimizer = convbert.make_optimizer(model, args)
+    optimizer, gradients = convbert.make_optimizer(model, args), make_gradients(model, "ours", args)
     for step, indices in enumerate(convbert.bucketed(reviews.lengths, 32, np.random.default_rng(0))):
-        convbert.training_step(model, optimizer, [reviews.batch(indices)], args, step)
+        convbert.training_step(gradients, optimizer, [reviews.batch(indices)], step)
 
 
 def finetune_trainer(model, reviews, args):

@@ -236,6 +236,7 @@ MISTAKES = {  # name: the options, and what the message must contain
     "no task": ("--size tiny", "--task"),
     "size and model": (NEW + "--model_name_or_path {models}/plain", "--model_name_or_path", "--size"),
     "steps and minutes": (NEW + "--max_minutes 1", "--max_minutes", "--max_steps"),
+    "compiled for all lengths": (TUNE + "{data}/ratings_train.txt --compile", "--compile"),
     "files of someone's": (NEW, "--output_dir", "eval_results.json"),
 }
 

@@ -290,6 +290,22 @@ def test_labels_are_the_originals_and_unchosen_inputs_stay(masked):
     assert 0.1 < chosen.mean() < 0.16
 
 
+@pytest.mark.parametrize("share", [0.001, 0.15, 0.5])
+def test_positions_are_those_of_the_labels_and_always_as_many(share, rows, tokenizer):
+    """Rows of special tokens have fewer labels, but there are as many positions: some of the first token."""
+    special = rows[:16].copy()
+    special[::2, ::3] = tokenizer.sep
+    counts = set()
+    for part in (rows[:16], rows[16:32], special):
+        batch = convbert.mask_rows(part, tokenizer, share, np.random.default_rng(0), **MLM)
+        labels, positions = batch["labels"].flatten(), batch["positions"]
+        found = (labels != -100).nonzero().squeeze(1)
+        assert torch.equal(positions[: len(found)], found) and not positions[len(found) :].any()
+        assert labels[0] == -100
+        counts.add(len(positions))
+    assert len(counts) == 1
+
+
 def test_masks_depend_on_seed_and_number_alone(rows, tokenizer):
     def batch(*seed):
         return convbert.mask_rows(rows[:8], tokenizer, 0.15, np.random.default_rng(seed), **MLM)

@@ -587,6 +587,21 @@ def test_separable_convolution_is_its_equation(T):
     same(layer(x), looped_separable(layer, x), 1e-10)
 
 
+@pytest.mark.parametrize("dtype", [torch.double, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("T", [1, 7, 20])
+def test_both_forms_of_the_depthwise_convolution_are_one(T, dtype):
+    layer = randomise(convbert.SeparableConv1D(tiny(), 10))
+    layer = layer.double() if dtype == torch.double else layer
+    x = torch.randn(2, T, 24, dtype=dtype, requires_grad=True)
+    ours, plain = layer.image(x), layer.taps(x)
+    assert ours.dtype == plain.dtype == dtype and plain.shape == (2, T, 24)
+    tolerance = {torch.double: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
+    same(ours, plain, tolerance)
+    leaves, out = (x, layer.depthwise.weight), torch.randn_like(ours)
+    for got, wanted in zip(*(torch.autograd.grad(y, leaves, out) for y in (ours, plain))):
+        assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
 @conv_types
 @pytest.mark.parametrize("T", [1, 5, 20, 260])
 @pytest.mark.parametrize("heads", [2, 4, 12])
@@ -794,6 +809,22 @@ def test_rtd_loss_is_that_of_its_parts(lengths):
 
     torch.manual_seed(7)
     assert model(*given, labels=labels).loss == output.loss
+
+
+@pytest.mark.parametrize("cls", [ConvBertForMaskedLM, ConvBertForPreTraining], ids=lambda cls: cls.__name__)
+def test_positions_of_the_labels_change_nothing(cls):
+    """Nor do further ones of tokens that have no label."""
+    model, (ids, labels) = make(cls), masked_batch()
+    labels[0, 0] = IGNORE
+    found = (labels != IGNORE).flatten().nonzero().squeeze(1)
+    results = []
+    for positions in (None, found, F.pad(found, (0, 5))):
+        torch.manual_seed(7)
+        loss = model(ids, labels=labels, positions=positions).loss
+        results.append((loss.detach(), gradients(model, loss)))
+    for loss, grads in results[1 : 3 if cls is ConvBertForMaskedLM else 2]:  # 5 more draw more random numbers
+        same(loss, results[0][0])
+        same_gradients(grads, results[0][1])
 
 
 def test_a_position_without_label_is_never_changed():
