@@ -690,14 +690,13 @@ class Gradients:
         return loss.detach()
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        self.model.train(self.args.task == "finetune")  # for dropout: there is none in pretraining
         return run_model(self.model, batch, self.args).loss * WORLD / self.args.gradient_accumulation_steps
 
 
 def training_step(gradients: Gradients, optimizer: Optimizer, batches: list, step: int) -> float:
     """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
-    args = gradients.args
-    gradients.model.train(args.task == "finetune")  # only dropout heeds this: there is none in pretraining
-    first = args.seed * 1_000_003 + (step * WORLD + RANK) * len(batches)  # each batch has a seed of its own
+    first = gradients.args.seed * 1_000_003 + (step * WORLD + RANK) * len(batches)  # one for each batch
     losses = [gradients(batch, seed).clone() for seed, batch in enumerate(batches, first)]
     norm = nn.utils.clip_grad_norm_(gradients.model.parameters(), 1.0)
     optimizer.step()

@@ -635,6 +635,21 @@ def test_compiled_run_killed_and_run_again_has_the_losses_of_a_plain_one(job, da
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
+@pytest.mark.parametrize("job, more", [("mlm", ()), ("mlm", ("--compile",)), ("rtd", ()), ("finetune", ())])
+def test_dropout_is_for_fine_tuning_alone(job, more, data, tmp_path, monkeypatch):
+    """Of the update before the clock starts, which compiles, as well."""
+    run_model, modes = convbert.run_model, set()
+
+    def noted(model, batch, args):
+        modes.add((torch.is_grad_enabled(), model.training))
+        return run_model(model, batch, args)
+
+    monkeypatch.setattr(convbert, "run_model", noted)
+    monkeypatch.setattr(convbert.ConvBertLayer, "compile", lambda layer, dynamic: None)
+    finish((*command(job, data), *more), tmp_path)
+    assert modes == {(True, job == "finetune"), (False, False)}
+
+
 def minutes(data, job, number, *more):
     options = command(job, data, "--eval_steps", "100000", *more)
     at = options.index("--max_steps")
