@@ -195,7 +195,9 @@ def load_reviews(options, count):
     """The first `count` reviews of the file, from its start again where it has less, encoded."""
     path = options.train_file or convbert.ROOT / "web-crawler/sample/ratings_train.txt"
     texts, labels = (np.resize(column, count) for column in convbert.read_reviews(path, count))
-    return convbert.Reviews(texts, labels, convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model"), 128)
+    multiple = 8 if options.device == "cuda" else 1  # as in convbert.finetune
+    tokenizer = convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model")
+    return convbert.Reviews(texts, labels, tokenizer, 128, multiple)
 
 
 def make_gradients(model, side, args):
