@@ -30,7 +30,6 @@ import hashlib
 import json
 import math
 import os
-import signal
 import sys
 import time
 from argparse import Namespace
@@ -67,7 +66,7 @@ LABELS = ("negative", "positive")
 def recomputed(f: Callable, x: Tensor, *more: Tensor, **options: Any) -> Tensor:
     """f(x, ...), x [B, ..., T, D], without its intermediate results, which the backward pass computes again:
     saves memory where that is cheap. For functions without dropout, which would be drawn anew."""
-    if x.is_cuda or x.size(0) * x.size(-2) < 2048:  # not worth the time; of logits [m, V] it is m²
+    if x.is_cuda or x.size(0) * x.size(-2) < 2048:  # B·T, or m² of logits [m, V]: not worth the time
         return f(x, *more, **options)
     return checkpoint(f, x, *more, use_reentrant=False, preserve_rng_state=False, **options)
 
@@ -693,6 +692,9 @@ class Gradients:
         self.model.train(self.args.task == "finetune")  # for dropout: there is none in pretraining
         return run_model(self.model, batch, self.args).loss * WORLD / self.args.gradient_accumulation_steps
 
+    def zero(self) -> None:
+        self.model.zero_grad(set_to_none=not self.replay)
+
 
 def training_step(gradients: Gradients, optimizer: Optimizer, batches: list, step: int) -> float:
     """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
@@ -700,7 +702,7 @@ def training_step(gradients: Gradients, optimizer: Optimizer, batches: list, ste
     losses = [gradients(batch, seed).clone() for seed, batch in enumerate(batches, first)]
     norm = nn.utils.clip_grad_norm_(gradients.model.parameters(), 1.0)
     optimizer.step()
-    gradients.model.zero_grad(set_to_none=not gradients.replay)
+    gradients.zero()
     loss, norm = torch.stack([torch.stack(losses).sum(), norm]).tolist()  # here the CPU waits for the GPU
     if not math.isfinite(loss + norm):
         raise UserError(f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is kept")
@@ -741,7 +743,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
     gradients = Gradients(model, args)
     if args.compile:  # takes a minute that shall not count, least of all as warmup
         gradients(batches_of(state["step"])[0], args.seed)
-        gradients.model.zero_grad(set_to_none=not gradients.replay)
+        gradients.zero()
     background = ThreadPoolExecutor(1)  # makes the batches of the next step during this one
     coming = background.submit(batches_of, state["step"])
     began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
@@ -772,7 +774,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
                     runs.save_checkpoint(args, model, optimizer, state)
                 if leave and over < 1:
                     runs.leave(stop, step)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    runs.release_signals()
     if RANK:  # the rest is for process 0 alone
         raise SystemExit(0)
     return state

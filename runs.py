@@ -131,6 +131,11 @@ def catch_signals() -> list[signal.Signals]:
     return caught
 
 
+def release_signals() -> None:
+    """From now on SIGINT ends the program again; a SIGTERM leaves it the time to finish."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def leave(caught: list[signal.Signals], step: int) -> NoReturn:
     number = caught[0] if caught else signal.SIGTERM  # it came to another process
     print(f"{number.name}: saved at step {step}; --resume goes on", file=sys.stderr)
