@@ -319,7 +319,7 @@ class ConvBertEmbeddings(nn.Module):
 
 @torch.no_grad()
 def init_weights(module: nn.Module, std: float) -> None:
-    """Normal(0, std) cut off at two std, as in BERT; depthwise kernels have std 1/K, to tell spans apart."""
+    """Normal(0, std) cut off at two std, as in BERT; depthwise kernels 1/K, or spans would begin near 0."""
     if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         std = 1 / module.kernel_size[0] if isinstance(module, nn.Conv1d) and module.groups > 1 else std
         nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
