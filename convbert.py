@@ -572,21 +572,21 @@ def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Arr
 
 # ---- 6. Batches --------------------------------------------------------------------------------------------
 def choose_whole_words(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
-    """Marks `share` of each row's ordinary tokens, word by word in random order: bool [B, T].
+    """Marks `share` of each row's ordinary tokens: every word has its turn, at random: bool [B, T].
     The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
     B, T = ids.shape
     ordinary = ~tokenizer.is_special[ids]
-    word = np.cumsum(tokenizer.starts_word[ids], axis=1)  # [B, T] its number in the row
-    order = rng.random((B, T + 1)).argsort(axis=1)  # [B, words] the place of each word in a random order
-    place = np.take_along_axis(order, word, axis=1)  # [B, T] the place of each token's word
-    size = np.zeros((B, T + 1), int)  # of the word at each place
-    np.add.at(size, (np.arange(B)[:, None], place), ordinary)
+    word = np.cumsum(tokenizer.starts_word[ids], axis=1)  # [B, T] number of the token's word in the row
+    turns = rng.random((B, T + 1)).argsort(axis=1)  # [B, T + 1] the turn of each word
+    turn = np.take_along_axis(turns, word, axis=1)  # [B, T] that of each token's word
+    size = np.zeros((B, T + 1), int)  # [B, turns] ordinary tokens of the word whose turn it is
+    np.add.at(size, (np.arange(B)[:, None], turn), ordinary)
     left = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True))).astype(int)  # [B, 1] still to mark
     taken = np.zeros((B, T + 1), bool)
-    while (fits := ~taken & (size > 0) & (size <= left)).any():
+    while (fits := ~taken & (size > 0) & (size <= left)).any():  # in turn, up to the first that is too long
         new = fits & (np.cumsum(size * fits, axis=1) <= left)
         taken, left = taken | new, left - (size * new).sum(1, keepdims=True)
-    chosen = ordinary & np.take_along_axis(taken, place, axis=1)
+    chosen = ordinary & np.take_along_axis(taken, turn, axis=1)
     rest = ordinary & ~chosen
     return chosen | rest & (np.cumsum(rest, axis=1) <= left)
 
