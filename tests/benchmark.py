@@ -9,7 +9,8 @@ Side by side with `transformers` (HF), at the same sizes, batches and dropout; r
                 batches, HF's by its Trainer at its defaults, in random order. Encoding is not part of it
     operator    milliseconds of one forward and backward pass of an operator, in the form convbert.py has for
                 CPUs and in a plain one. A product to width 1 follows the depthwise convolution in both
-    profile     where the milliseconds of such an update go, by kind of operator, under PyTorch's profiler
+    profile     where the milliseconds of such an update go, by kind of operator, under PyTorch's profiler;
+                also those of inference, and of an update of fine-tuning in our bucketed batches for both
 Every measurement is a process of its own; the sides take turns for --rounds rounds; tables hold the median of
 the rounds and, in brackets, their range. Both sides go through convbert.training_step and run_model (not HF's
 Trainer), under the same autocast; ours is set up by runs.choose_hardware, as by the command line.
@@ -56,7 +57,9 @@ import runs
 Row = namedtuple("Row", "kind name size precision batch length dropout")  # dropout: of ours, of HF's
 COMPILED = "train small 32x128 bf16 dropout 0.1"  # on a CPU compiling takes minutes: HF compiled in one row
 CLASSES = {"train": "ConvBertForMaskedLM", "infer": "ConvBertModel",
-           "finetune": "ConvBertForSequenceClassification", "profile": "ConvBertForMaskedLM"}
+           "finetune": "ConvBertForSequenceClassification", "profile": "ConvBertForMaskedLM",
+           "profile infer": "ConvBertModel", "profile finetune": "ConvBertForSequenceClassification"}
+PROFILES = "profile", "profile infer", "profile finetune"
 GROUPS = {  # PyTorch's operators by a pattern; each belongs to the first that is found in its name
     "matrix products": "mm|linear",
     "convolution": "conv",
@@ -99,6 +102,8 @@ def make_rows(options):
     for name, (B, T) in itertools.product(("convolution", "depthwise", "attention"), shapes(size, options)):
         add("operator", name, size, "bf16", B, T)
     add("profile", "", size, "bf16", *shapes(size, options)[0])
+    add("profile infer", "", size, "bf16", large, 128)
+    add("profile finetune", "", size, "bf16", 32, None)
     return rows
 
 
@@ -165,7 +170,7 @@ def make_args(row, side, options):
     args = SimpleNamespace(device=torch.device(options.device), precision=row.precision, num_threads=None,
                            seed=0, gradient_accumulation_steps=1, weight_decay=0.01,
                            task="finetune",  # with dropout, where the row has some
-                           layer_decay=0.8 if row.kind == "finetune" else 1.0)
+                           layer_decay=0.8 if row.kind.endswith("finetune") else 1.0)
     if not side.startswith("hf"):  # operators and GEMM too: neither form of them is to pay for fresh memory
         runs.choose_hardware(args)  # among the rest, it has glibc keep what is freed
     return args
@@ -364,22 +369,37 @@ def measure_operator(row, side, options, args):
     return {"value": 1000 * statistics.median(seconds)}
 
 
+def make_work(row, side, options, args):
+    """The function of the step that a profile is of."""
+    if row.kind == "profile":
+        return make_update(row, side, (row.batch, row.length), args)
+    model = make_model(row, side, args)
+    if row.kind == "profile infer":
+        batch = {"input_ids": torch.randint(7, model.config.vocab_size, (row.batch, row.length))}
+        return torch.no_grad()(lambda step: convbert.run_model(model.eval(), batch, args))
+    optimizer, gradients = convbert.make_optimizer(model, args), make_gradients(model, side, args)
+    reviews = load_reviews(options, 50 * row.batch)
+    batches = itertools.cycle(convbert.bucketed(reviews.lengths, row.batch, np.random.default_rng(0)))
+    return lambda step: convbert.training_step(gradients, optimizer, [reviews.batch(next(batches))], step)
+
+
 def measure_profile(row, side, options, args):
-    """Milliseconds of an update by kind of operator; the first update does not count."""
-    update, groups = make_update(row, side, (row.batch, row.length), args), dict.fromkeys(GROUPS, 0.0)
-    update(0)
+    """Milliseconds of a step by kind of operator; the first step does not count."""
+    work, groups = make_work(row, side, options, args), dict.fromkeys(GROUPS, 0.0)
+    steps = options.steps * (1 if row.length else 5)  # reviews differ in length
+    work(0)
     with torch.profiler.profile() as profile:
-        for step in range(options.steps):
-            update(step + 1)
+        for step in range(steps):
+            work(step + 1)
     field = "self_device_time_total" if args.device.type == "cuda" else "self_cpu_time_total"
     for event in profile.key_averages():
         group = next(name for name, pattern in GROUPS.items() if re.search(pattern, event.key, re.I))
-        groups[group] += getattr(event, field) / 1000 / options.steps
+        groups[group] += getattr(event, field) / 1000 / steps
     return {"value": sum(groups.values()), "groups": groups}
 
 
 MEASURES = {"train": measure_training, "infer": measure_inference, "finetune": measure_finetuning,
-            "operator": measure_operator, "profile": measure_profile}
+            "operator": measure_operator} | dict.fromkeys(PROFILES, measure_profile)
 
 
 # ---- Tables ------------------------------------------------------------------------------------------------
@@ -390,6 +410,8 @@ HEADS = {
     "finetune": "fine-tuning, reviews/s | ours | HF | ratio",
     "operator": "forward and backward, ms | ours | plain form | ratio",
     "profile": "an update, ms | ours | HF | ratio",
+    "profile infer": "inference, ms | ours | HF | ratio",
+    "profile finetune": "an update of fine-tuning, ms | ours | HF | ratio",
 }
 
 
@@ -413,9 +435,10 @@ def spread(results, digits):
 
 def line(row, name, ours, theirs, gemm):
     """A line of a table, from the results of the two sides and, in training, of the GEMM rate."""
-    ratio, digits = median(ours) / median(theirs), 0
-    if row.kind in ("operator", "profile"):  # in milliseconds
-        ratio, digits = 1 / ratio, 2 * (row.kind == "operator")
+    milliseconds = row.kind == "operator" or row.kind in PROFILES  # less is better
+    above, below = (theirs, ours) if milliseconds else (ours, theirs)
+    ratio = median(above) / median(below) if median(below) else math.nan  # inference has no AdamW
+    digits = 2 * (row.kind == "operator")
     cells = [name, spread(ours, digits), spread(theirs, digits), number(ratio, 2)]
     if row.kind == "train":
         for key in ("resident", "tensors"):
@@ -433,7 +456,7 @@ def print_row(row, runs):
     if "hf compiled" in runs:
         ours, who = ("ours compiled", "both") if "ours compiled" in runs else ("ours", "HF")
         print(line(row, f"{row.name}, {who} compiled", runs[ours], runs["hf compiled"], gemm), flush=True)
-    for group in GROUPS if row.kind == "profile" else ():
+    for group in GROUPS if row.kind in PROFILES else ():
         pair = ([{"value": result["groups"][group]} for result in runs[side]] for side in (first, second))
         print(line(row, group, *pair, gemm), flush=True)
     if any(result["by"] == "finetune_loop" for result in runs[second] if row.kind == "finetune"):
