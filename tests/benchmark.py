@@ -369,8 +369,8 @@ def measure_operator(row, side, options, args):
     return {"value": 1000 * statistics.median(seconds)}
 
 
-def make_work(row, side, options, args):
-    """The function of the step that a profile is of."""
+def make_work(row, side, steps, options, args):
+    """The function of the step that a profile is of; that of reviews has `steps` batches."""
     if row.kind == "profile":
         return make_update(row, side, (row.batch, row.length), args)
     model = make_model(row, side, args)
@@ -378,16 +378,16 @@ def make_work(row, side, options, args):
         batch = {"input_ids": torch.randint(7, model.config.vocab_size, (row.batch, row.length))}
         return torch.no_grad()(lambda step: convbert.run_model(model.eval(), batch, args))
     optimizer, gradients = convbert.make_optimizer(model, args), make_gradients(model, side, args)
-    reviews = load_reviews(options, 50 * row.batch)
+    reviews = load_reviews(options, max(50, steps) * row.batch)
     batches = convbert.bucketed(reviews.lengths, row.batch, np.random.default_rng(0))
-    batches = itertools.cycle(batches[: 5 * options.steps])
-    return lambda step: convbert.training_step(gradients, optimizer, [reviews.batch(next(batches))], step)
+    update = functools.partial(convbert.training_step, gradients, optimizer)
+    return lambda step: update([reviews.batch(batches[step % steps])], step)
 
 
 def measure_profile(row, side, options, args):
     """Milliseconds of a step by kind of operator, once all shapes have been met (and recorded, on a GPU)."""
-    work, groups = make_work(row, side, options, args), dict.fromkeys(GROUPS, 0.0)
     steps = options.steps * (1 if row.length else 5)  # reviews differ in length
+    work, groups = make_work(row, side, steps, options, args), dict.fromkeys(GROUPS, 0.0)
     for step in range(steps):
         work(step)
     with torch.profiler.profile() as profile:
