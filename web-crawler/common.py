@@ -148,7 +148,7 @@ def set_user_agent(contact: str) -> None:
 def asked_to_wait(headers: Message) -> float:
     """Seconds by the header Retry-After, which holds a number or a date; 0 if there is none."""
     value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if value.isdecimal():
         return int(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
@@ -234,7 +234,7 @@ def strong_tag(headers: Message) -> str:
 def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int | None) -> None:
     """Appends the body to the first `done` bytes of part. Cut if it ends before its length or `size`."""
     length = response.headers.get("Content-Length")
-    total = size if length is None else done + int(length)
+    total = done + int(length) if length and length.isdecimal() else size
     if size is not None and total != size:
         raise UserError(f"{url}: has {total:,} bytes, but the list of the dump says {size:,}")
     name = part.name.removesuffix(".part")
@@ -289,6 +289,8 @@ def wget_file(url: str, path: Path, git_name: str) -> None:
         os.chdir(folder)
         try:
             fetched = Path(wget.download(url, bar=None)).absolute()
+        except (ValueError, http.client.InvalidURL) as error:
+            raise UserError(f"{url}: not an address ({error})") from None
         finally:
             os.chdir(here)
         if (found := git_sha1(fetched)) != git_name:
@@ -319,7 +321,8 @@ class Store:
     def faults(self) -> Iterator[None]:
         try:
             yield
-        except self.pymongo.errors.PyMongoError as error:
+        # ValueError: a port of 99999; OverflowError: an _id of 2^63
+        except (self.pymongo.errors.PyMongoError, ValueError, OverflowError) as error:
             why = str(error).splitlines()[0].partition(", Timeout:")[0][:200]
             raise UserError(f"--store {self.shown}: {why}") from None
 
@@ -335,6 +338,12 @@ class Store:
             if new:
                 self.collection.bulk_write([replace({"_id": document["_id"]}, document) for document in new])
         return len(new)
+
+    def drop(self, ids: list[int]) -> None:
+        """Removes the documents with these _id: pages that are no articles any more."""
+        if ids:
+            with self.faults():
+                self.collection.delete_many({"_id": {"$in": ids}})
 
     def read(self) -> Iterator[dict]:
         """Yields all documents in the order of their _id."""

@@ -13,6 +13,7 @@ import bz2
 import collections
 import concurrent.futures
 import contextlib
+import fcntl
 import hashlib
 import io
 import itertools
@@ -52,9 +53,15 @@ def download_stage(args: Namespace) -> dict:
     known = read_json(manifest(path))
     if path.exists() and not args.overwrite:
         found = file_sha1(path)
-        if found == (sha1 or known.get("sha1")) and known.get("url", url) == url:
+        if found == sha1 or (not sha1 and (found, url) == (known.get("sha1", found), known.get("url", url))):
             print(f"download: {path} is there already")
-            return {"file": path.name, "url": url, "date": date, "sha1": found} | known
+            about = {"file": path.name, "url": url, "date": date, "bytes": path.stat().st_size, "sha1": found,
+                     "sha1_was_published": bool(sha1)} | known
+            if about != known:  # killed before it was described
+                write_json(manifest(path), about)
+            return about
+        if not known:
+            raise UserError(f"{path}: not fetched by this program, so not replaced without --overwrite")
     begin = time.monotonic()
     found = common.download(url, path, size, sha1)
     about = {"file": path.name, "url": url, "date": date, "bytes": path.stat().st_size, "sha1": found,
@@ -74,7 +81,9 @@ def listed_sha1(folder: str, date: str, name: str) -> str | None:
     """SHA-1 of a file by kowiki-DATE-sha1sums.txt, None if there is no such list."""
     try:
         sums = common.fetch(f"{folder}kowiki-{date}-sha1sums.txt").decode(errors="replace")
-    except UserError:
+    except UserError as error:
+        if "HTTP status 404" not in str(error):  # the list is there, and would have been read at another time
+            raise
         return None
     return next((line.split()[0] for line in sums.splitlines() if line.split()[1:] == [name]), None)
 
@@ -88,6 +97,8 @@ def find_dump(args: Namespace) -> Dump:
         try:
             file = finished_file(f"{base}{date}/dumpstatus.json", name)
         except UserError as error:
+            if not re.search("HTTP status 404| is not complete ", str(error)):
+                raise  # it may be complete, so that an older one would not be the newest
             reasons.append(str(error))
             continue
         sha1 = file.get("sha1") or listed_sha1(f"{base}{date}/", date, name)
@@ -110,7 +121,9 @@ def finished_file(url: str, name: str) -> dict:
     """What dumpstatus.json says of a file that is complete. UserError if it is not."""
     try:
         jobs = json.loads(common.fetch(url))["jobs"].values()
-        files = {job["status"]: job["files"][name] for job in jobs if name in job.get("files", ())}
+        found = {job["status"]: job["files"][name] for job in jobs if name in job.get("files", ())}
+        files = {status: {"size": int(file["size"]) if file.get("size") else None, "sha1": file.get("sha1")}
+                 for status, file in found.items()}
         others = {job["status"] for job in jobs if job["status"] != "done"}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{url}: not in the known form") from None
@@ -351,15 +364,18 @@ class TextFile:
 
     def __init__(self, path: Path, origin: dict):
         self.path, self.part, self.state_file = path, Path(f"{path}.tmp"), Path(f"{path}.state")
-        self.state = read_json(self.state_file)
-        there = self.part.stat().st_size if self.part.exists() else 0
+        self.file = open(self.part, "ab")  # noqa: SIM115  open as long as the object
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.part}: another run is writing there") from None
+        self.state, there = read_json(self.state_file), self.part.stat().st_size
         if self.state.get("origin") != origin or self.state["bytes"] > there:
             self.state = {"origin": origin, "pages": 0, "articles": 0, "dropped": {}, "sha1_differs": 0,
                           "characters": 0, "bytes": 0, "stored": 0, "seconds": 0}
         else:
             print(f"extract: goes on after {self.state['pages']:,} pages")
         self.begin, self.saved = time.monotonic() - self.state["seconds"], self.state["pages"]
-        self.file = open(self.part, "ab")  # noqa: SIM115  open as long as the object
         if there > self.state["bytes"]:
             self.file.truncate(self.state["bytes"])
 
@@ -430,6 +446,8 @@ def extract_stage(args: Namespace) -> dict:
                 text.add(batch)
             return text.finish()
         except UserError as error:
+            if text.file.closed:  # the text has its name; FILE.json, which lacks, is made by the same command
+                raise
             text.save()
             raise UserError(
                 f"{error}; {text.state['articles']:,} articles so far are in {text.part}") from None
@@ -460,10 +478,11 @@ def origin_of(args: Namespace) -> dict:
               "wikitext.py": file_sha1(wikitext.__file__)}
     if args.from_store:  # may change at any time, so that each export is a new one
         return origin | {"from_store": args.from_store.rpartition("@")[2], "time": time.time()}
-    dumps = sorted(args.output_dir.glob("*pages-articles*.bz2"))
+    named = f"*{args.date}-pages-articles*" if args.date else "*pages-articles*"
+    dumps = sorted(path for path in args.output_dir.glob(named) if path.name.endswith((".xml.bz2", ".xml")))
     args.dump = args.dump or (dumps[-1] if dumps else None)
     if not args.dump:
-        raise UserError(f"no dump in {args.output_dir}; see --stage download and --dump")
+        raise UserError(f"no dump {named} in {args.output_dir}; see --stage download and --dump")
     about = read_json(manifest(args.dump))
     return origin | {"dump": args.dump.name, "dump_sha1": file_sha1(args.dump), "url": about.get("url"),
                      "date": about.get("date")}
@@ -474,6 +493,7 @@ def store_articles(store: common.Store, batch: list[dict], all_of_them: bool) ->
     documents = [{"_id": int(page["id"]), "revision": int(page["revision"]), "title": page["title"],
                   "date": page.get("date"), "text": "\n".join(page["lines"])}
                  for page in batch if not page["reason"]]
+    store.drop([int(page["id"]) for page in batch if page["reason"] and page["id"].isdecimal()])
     return store.update(documents, ["revision", "text"] if all_of_them else ["revision"]) if documents else 0
 
 
@@ -507,11 +527,11 @@ def vocab_stage(args: Namespace) -> dict:
              "sample_sentences": args.sample_sentences, "seed": args.seed,
              "sha1": hashlib.sha1(made.getvalue()).hexdigest(), "seconds": round(time.monotonic() - begin, 1)}
     files = {"kowiki.vocab": "".join(pieces).encode(), **huggingface.tokenizer_files(processor),
+             manifest(model).name: (json.dumps(about, indent=2) + "\n").encode(),
              "kowiki.model": made.getvalue()}  # last: where it is, the others are
     for name, data in files.items():
         with replacing(args.vocab_dir / name) as temporary:
             temporary.write_bytes(data)
-    write_json(manifest(model), about)
     return about
 
 
@@ -568,6 +588,8 @@ def parse_options() -> Namespace:
             raise UserError(f"--{name} {getattr(args, name)}: not between {low} and 1,000,000,000")
     if args.date and not re.fullmatch(r"\d{8}", args.date):
         raise UserError(f"--date {args.date}: must be YYYYMMDD")
+    if args.store and args.from_store:
+        raise UserError("--store and --from_store: only one of them at a time")
     if args.dump and not args.dump.is_file():
         raise UserError(f"--dump {args.dump}: no such file")
     return args

@@ -65,6 +65,7 @@ TEMPLATES = {
     "nihongo": "{1}({2})",
     "·": " · ",
     "!": "|",
+    "=": "=",
 }
 # Values only MediaWiki knows, as it knows those of {{#if: ...}}: the sentence that needs one is dropped.
 VARIABLES = set(words("""
@@ -320,6 +321,7 @@ def link(inner: str) -> str:
     """The text in place of [[target|label]], from both as `expand` joins them."""
     target, bar, label = inner.partition(BAR)
     prefix, colon, rest = target.strip().partition(":")
+    prefix = prefix.rstrip(" _")
     if colon and (prefix.lower() in DROPPED_LINKS or is_language(prefix)):
         return GAP
     if label.strip():
