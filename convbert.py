@@ -6,7 +6,7 @@ ConvBERT halves the width of attention and gives the other half to a convolution
 every position, from the span of tokens around it. The ideas, in the order in which they stand below:
 
     span-based dynamic    ks_t = Σ_j dw_j ⊙ x_{t+j−p} · W_pw + b        key of the span around t   (section 2)
-    convolution           w_t  = softmax_K( (q_t ⊙ ks_t) · W_f )        one kernel a position and head
+    convolution           w_t  = softmax_K( (q_t ⊙ ks_t) · W_f )        one kernel per position and head
                           o_t  = Σ_j w_{t,j} u_{t+j−p},   u = x · W_u   applied to values of its own
     mixed attention       y    = [ softmax(q kᵀ/√D) v ; o ] · W_o       both halves, side by side
     grouped linear        feed-forward weights are G diagonal blocks, 1/G of the parameters        (section 3)
@@ -16,10 +16,10 @@ A shape stands at the end of the line that makes it, in these letters:
     K conv_kernel_size, p = (K−1)/2          γ head_ratio        G num_groups     M labelled positions
     N heads in each half = heads/γ           D head size         A = N·D, the width of each half
 
-Departures from the authors' code: padding is kept out of both convolutions (`conv_padding_mask: false` brings
-back that a sentence changes with the padding beside it); words are masked whole, 80/10/10 for masked language
-modelling; no dropout in pretraining; heads are sized as in Hugging Face where γ ≠ 2, and in the generator;
-Adam corrects its bias; dropout is in steps of 1/256. Names are Hugging Face's: classes, parameters, options.
+Departures from the authors' code: padding is kept out of both convolutions (`conv_padding_mask: false` lets
+it in again); whole words are masked, 30 % of the tokens, not 15, and 80/10/10 for masked language modelling;
+no dropout in pretraining; the classifier's hidden layer, and the size of heads where γ ≠ 2 and in the
+generator, are Hugging Face's, as all names are; Adam corrects its bias; dropout is in steps of 1/256.
 The machine and what a run leaves on disk are in runs.py, what is drawn in pictures.py: no part of the paper.
 """
 
@@ -140,6 +140,8 @@ class ConvBertConfig:
             if missing := [name for name in names[: names.index("hidden_act")] if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
             return cls(**{name: values[name] for name in names if name in values})
+        except FileNotFoundError:
+            raise UserError(f"{path}: not there; train it, or see --model_name_or_path, --size") from None
         except (UserError, OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: {error}") from None
 
@@ -147,7 +149,7 @@ class ConvBertConfig:
 # ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
 def convolve(values: Tensor, kernels: Tensor) -> Tensor:
     """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
-    values [B, N, T, D], kernels [B or 1, N, T, K]: one a head and position, for all D channels of it."""
+    values [B, N, T, D], kernels [B or 1, N, T, K]: one per head and position, shared by its D channels."""
     T, K = kernels.shape[-2:]
     if T > 256:
         padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
@@ -241,7 +243,7 @@ class ConvBertSelfAttention(nn.Module):
             scores = q @ k.mT * self.D**-0.5  # [B, N, T, T]
             scores = scores if keep is None else scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
             attended = self.dropout(scores.softmax(-1)) @ v  # [B, N, T, D]
-        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D] or none
+        convolved = [self.convolution(x, q, values, mask) for values in u]  # of [B,T,A], or 2A to be gated
         return torch.cat([half.transpose(1, 2) for half in (attended, *convolved)], 2).flatten(2)  # [B,T,2A]
 
     def split_heads(self, x: Tensor) -> Tensor:  # [B, T, A] -> [B, N, T, D]
@@ -485,7 +487,7 @@ class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
 
 # ---- 5. Text -----------------------------------------------------------------------------------------------
 class Tokenizer:
-    """A SentencePiece model and what masking must know of its pieces. UserError if special ones lack."""
+    """A SentencePiece model and what masking must know of its pieces. UserError if it lacks special ones."""
 
     def __init__(self, path: Path | str):
         try:
@@ -563,7 +565,7 @@ def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Arr
     for i in np.flatnonzero(~table["label"].isin(["0", "1"])):
         raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'][i]!r}")
     if len(table) < 2:
-        raise UserError(f"{path}: less than two reviews in it")
+        raise UserError(f"{path}: fewer than two reviews in it")
     texts = table["document"]
     for _ in range(2):
         texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
@@ -594,7 +596,7 @@ def choose_whole_words(ids: Array, tokenizer: Tokenizer, share: float, rng: Gene
 def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, mask_share: float,
               random_share: float) -> dict[str, Tensor]:
     """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T], labels -100 where nothing is asked;
-    positions of the labels, int64 [M], always as many for batches of a shape (see ConvBertForMaskedLM).
+    positions of the labels, int64 [M], of one length for batches of one shape (see ConvBertForMaskedLM).
     Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay."""
     ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
     chosen = choose_whole_words(ids, tokenizer, share, rng)
@@ -722,7 +724,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
           evaluate: Callable) -> dict:
     """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
     epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) the tensors of one; rng is
-    that of seed and number, so a resumed run goes on as it would have. evaluate(model) gives scores."""
+    seeded by --seed and the number of the epoch or batch: a resumed run draws the same. evaluate: scores."""
     order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
     accumulate, per_epoch = args.gradient_accumulation_steps, len(order(0))
     settle(args, model.config, per_epoch / accumulate)
@@ -744,14 +746,14 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, b
     if args.compile:  # takes a minute that shall not count, least of all as warmup
         gradients(batches_of(state["step"])[0], args.seed)
         gradients.zero()
+    if not state["evals"]:  # nor shall this
+        runs.keep_score(evaluate, model, state, log)
     background = ThreadPoolExecutor(1)  # makes the batches of the next step during this one
     coming = background.submit(batches_of, state["step"])
     began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
     bar = tqdm(total=1.0, initial=over, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
     with bar, log:
-        if not state["evals"]:
-            runs.keep_score(evaluate, model, state, log)
         while over < 1:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
@@ -812,11 +814,11 @@ def pretrain(args: Namespace) -> None:
     mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.8 if mlm else 0.85,
                              random_share=0.1 if mlm else 0.0)  # as BERT does, as ELECTRA does
     @torch.no_grad()
-    def evaluate(model: nn.Module) -> dict:  # always with the same 15 % masked
+    def evaluate(model: nn.Module) -> dict:  # always with the same 15 % masked, whatever the batch_size
         model.eval()
         torch.manual_seed(0)
         losses: list[float] = []
-        for part in np.split(valid, range(B, len(valid), B)):
+        for part in np.split(valid, range(16, len(valid), 16)):
             batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
             losses += [run_model(model, batch, args).loss.item()] * len(part)
         return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
@@ -934,11 +936,11 @@ def parse_options() -> Namespace:
     add("--valid_file", help="Held-out text to pretrain by; a part of the corpus if not given.")
     add("--train_file", help="Reviews to fine-tune on, in NSMC's format.")
     add("--test_file", help="Reviews to test on.")
-    add("--text", action="append", help="A text to predict or visualize; may be repeated; else stdin.")
+    add("--text", action="append", help="A text to predict (else stdin) or visualize; may be repeated.")
     add("--layer", type=int, help="The layer to visualize, from 1; the last if not given.")
     add("--max_seq_length", type=int, default=128, help="Tokens in a row of text or, at most, in a review.")
     add("--max_train_samples", type=int, help="Uses only the first so many training rows or reviews.")
-    add("--max_eval_samples", type=int, help="Uses only the first so many rows or reviews to evaluate.")
+    add("--max_eval_samples", type=int, help="Uses only the first so many held-out rows, or test reviews.")
     add = parser.add_argument_group("training").add_argument
     add("--objective", choices=("mlm", "rtd"), default="mlm", help="Masked LM or replaced token detection.")
     add("--mlm_probability", type=float, default=0.3, help="Share of tokens to be predicted.")
@@ -970,11 +972,11 @@ def parse_options() -> Namespace:
 
 def fill_in(args: Namespace) -> None:
     """Settles what depends on the task and on the files there are."""
-    defaults = {"output_dir": Path("runs") / args.task, "batch_size": 32} | DEFAULTS[args.task]
-    if args.task == "finetune" and (args.size or args.config_name or not os.path.exists("runs/pretrain")):
+    defaults = {"output_dir": Path("runs") / args.task, "batch_size": 32} | DEFAULTS.get(args.task, {})
+    if args.task == "finetune" and (args.size or args.config_name):
         del defaults["model_name_or_path"]  # a new model
     if args.task == "pretrain" and args.objective == "rtd":
-        defaults["rate"] = 0.128  # as in ELECTRA; twice of it has gone wrong
+        defaults["rate"] = 0.128  # as in ELECTRA; twice as much has gone wrong
     if args.compile and args.task != "pretrain":
         raise UserError("--compile: only for --task pretrain, whose batches have one shape")
     new = not (args.config_name or args.model_name_or_path or "model_name_or_path" in defaults)

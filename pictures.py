@@ -1,4 +1,4 @@
-"""Pictures of a run and of what a model looks at. convbert.py calls this file, and trains without it as well.
+"""Pictures of a run and of what a model looks at. convbert.py trains without matplotlib and tensorboard, too.
 
     curves.png, confusion_matrix.png    loss, accuracy and learning rate; the test set     needs matplotlib
     tensorboard/                        the same numbers, for TensorBoard                  needs tensorboard

@@ -2,7 +2,7 @@
 
 One run at a time writes to a folder, and a killed one goes on from its checkpoint:
 
-    config.json, model.safetensors    the model at the end of the run
+    config.json, model.safetensors    the trained model: the last, or the best evaluated one of a fine-tuning
     metrics.jsonl                     a line for every --logging_steps updates and for every evaluation
     eval_results.json                 the scores of that model
     train_results.json                comes last: the run is finished
@@ -138,7 +138,7 @@ def release_signals() -> None:
 
 def leave(caught: list[signal.Signals], step: int) -> NoReturn:
     number = caught[0] if caught else signal.SIGTERM  # it came to another process
-    print(f"{number.name}: saved at step {step}; --resume goes on", file=sys.stderr)
+    print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
     raise SystemExit(128 + number)
 
 

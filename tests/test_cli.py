@@ -6,6 +6,7 @@ Most commands run in this process, which saves the seconds of a start; some run 
 import ast
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -485,6 +486,34 @@ def test_bytes_that_are_not_utf8_on_stdin_do_not_hurt_the_other_lines(models, tm
     assert [answer["text"] for answer in found[1:]] == ["", "좋다"]
     assert found[0]["text"].endswith(" bad")
     assert not list(tmp_path.iterdir())
+
+
+def test_finetune_without_a_pretrained_model_says_so(data, tmp_path):
+    options = finetuning(data, tmp_path / "out", "--max_steps", 1)
+    check_error(start(SCRIPT, *map(str, options), cwd=tmp_path), "runs/pretrain", "--model_name_or_path")
+    assert not (tmp_path / "out").exists()
+
+
+def test_loss_on_held_out_text_does_not_depend_on_the_batch_size(data, tmp_path):
+    losses = []
+    for size in ("8", "32"):
+        assert run(*pretraining(data, tmp_path / size, "--max_steps", 1, "--batch_size", size)).code == 0
+        losses.append(read_json(tmp_path / size / "eval_results.json")["eval_loss_at_start"])
+    assert losses[0] == losses[1]
+
+
+def test_first_evaluation_takes_none_of_the_minutes(data, tmp_path, monkeypatch):
+    clock, real = itertools.count(0, 20), convbert.runs.keep_score
+    waiting = []
+
+    def keep_score(*arguments):  # takes an hour
+        waiting.append(3600)
+        real(*arguments)
+
+    monkeypatch.setattr(convbert, "time", SimpleNamespace(perf_counter=lambda: next(clock) + sum(waiting)))
+    monkeypatch.setattr(convbert.runs, "keep_score", keep_score)
+    assert run(*pretraining(data, tmp_path, "--max_minutes", 1)).code == 0
+    assert read_json(tmp_path / "train_results.json")["step"] == 3
 
 
 def test_bundled_sample_stands_in_for_missing_data(tmp_path):
