@@ -51,22 +51,19 @@ def download_stage(args: Namespace) -> dict:
     url, date, size, sha1 = direct_dump(args.url) if re.search(r"\.(bz2|xml)$", args.url) else find_dump(args)
     path = args.output_dir / url.rpartition("/")[2]
     known = read_json(manifest(path))
-    if path.exists() and not args.overwrite:
-        found = file_sha1(path)
-        if found == sha1 or (not sha1 and (found, url) == (known.get("sha1", found), known.get("url", url))):
-            print(f"download: {path} is there already")
-            about = {"file": path.name, "url": url, "date": date, "bytes": path.stat().st_size, "sha1": found,
-                     "sha1_was_published": bool(sha1)} | known
-            if about != known:  # killed before it was described
-                write_json(manifest(path), about)
-            return about
-        if not known:
-            raise UserError(f"{path}: not fetched by this program, so not replaced without --overwrite")
-    begin = time.monotonic()
-    found = common.download(url, path, size, sha1)
+    found = file_sha1(path) if path.exists() and not args.overwrite else None
+    as_before = (found, url) == (known.get("sha1", found), known.get("url", url))
+    if found and (found == sha1 or (not sha1 and as_before)):
+        print(f"download: {path} is there already")
+    elif found and not known:
+        raise UserError(f"{path}: not fetched by this program, so not replaced without --overwrite")
+    else:
+        begin = time.monotonic()
+        found = common.download(url, path, size, sha1)
+        known = {"seconds": round(time.monotonic() - begin, 1)}
     about = {"file": path.name, "url": url, "date": date, "bytes": path.stat().st_size, "sha1": found,
-             "sha1_was_published": bool(sha1), "seconds": round(time.monotonic() - begin, 1)}
-    write_json(manifest(path), about)
+             "sha1_was_published": bool(sha1)} | known
+    write_json(manifest(path), about)  # also if a run was killed before it could
     return about
 
 
