@@ -37,6 +37,10 @@ class UserError(Exception):
     """Something the user can put right; printed as one line, exit status 2."""
 
 
+class Missing(UserError):
+    """What is not on the server, or not yet."""
+
+
 class Cut(OSError):
     """A connection that ended too early, `reached` bytes into the file."""
 
@@ -166,7 +170,8 @@ def retry(attempt: Callable[[], T], url: str) -> T:
         except HTTPError as error:
             why, wait = f"HTTP status {error.code} ({error.reason})", asked_to_wait(error.headers)
             if error.code not in (408, 429) and error.code < 500:
-                raise UserError(f"{url}: {why}: {HINTS.get(error.code, 'see --url')}") from None
+                kind = Missing if error.code == 404 else UserError
+                raise kind(f"{url}: {why}: {HINTS.get(error.code, 'see --url')}") from None
         except PASSING as error:
             why, reached = str(error) or type(error).__name__, getattr(error, "reached", 0)
             if reached > furthest:

@@ -78,9 +78,7 @@ def listed_sha1(folder: str, date: str, name: str) -> str | None:
     """SHA-1 of a file by kowiki-DATE-sha1sums.txt, None if there is no such list."""
     try:
         sums = common.fetch(f"{folder}kowiki-{date}-sha1sums.txt").decode(errors="replace")
-    except UserError as error:
-        if "HTTP status 404" not in str(error):  # the list is there, and would have been read at another time
-            raise
+    except common.Missing:
         return None
     return next((line.split()[0] for line in sums.splitlines() if line.split()[1:] == [name]), None)
 
@@ -93,9 +91,7 @@ def find_dump(args: Namespace) -> Dump:
         name = DUMP_NAME.format(date)
         try:
             file = finished_file(f"{base}{date}/dumpstatus.json", name)
-        except UserError as error:
-            if not re.search("HTTP status 404| is not complete ", str(error)):
-                raise  # it may be complete, so that an older one would not be the newest
+        except common.Missing as error:  # no other fault: it could hide the newest dump
             reasons.append(str(error))
             continue
         sha1 = file.get("sha1") or listed_sha1(f"{base}{date}/", date, name)
@@ -115,18 +111,17 @@ def dump_dates(base: str) -> list[str]:
 
 
 def finished_file(url: str, name: str) -> dict:
-    """What dumpstatus.json says of a file that is complete. UserError if it is not."""
+    """What dumpstatus.json says of a file that is complete. Missing if it is not."""
     try:
         jobs = json.loads(common.fetch(url))["jobs"].values()
-        found = {job["status"]: job["files"][name] for job in jobs if name in job.get("files", ())}
-        files = {status: {"size": int(file["size"]) if file.get("size") else None, "sha1": file.get("sha1")}
-                 for status, file in found.items()}
+        files = {job["status"]: job["files"][name] for job in jobs if name in job.get("files", ())}
+        if "done" in files:
+            file = files["done"]
+            return {"size": int(file["size"]) if file.get("size") else None, "sha1": file.get("sha1")}
         others = {job["status"] for job in jobs if job["status"] != "done"}
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{url}: not in the known form") from None
-    if "done" not in files:
-        raise UserError(f"{url}: {name} is not complete ({', '.join(sorted(others)) or 'not made'})")
-    return files["done"]
+    raise common.Missing(f"{url}: {name} is not complete ({', '.join(sorted(others)) or 'not made'})")
 
 
 # ---- Reading a dump ----------------------------------------------------------------------------------------
@@ -407,14 +402,13 @@ class TextFile:
         self.state["seconds"], self.saved = round(time.monotonic() - self.begin, 1), self.state["pages"]
         write_json(self.state_file, self.state)
 
-    def finish(self) -> dict:
-        """Gives the file its name and describes it; returns what FILE.json says."""
+    def finish(self) -> None:
+        """Gives the file its name."""
         if not self.state["articles"]:
             raise UserError(f"no article in {self.state['pages']:,} pages ({self.state['dropped']})")
         self.save()
         self.file.close()
         os.replace(self.part, self.path)
-        return describe(self.path, self.state)
 
 
 def describe(path: Path, state: dict) -> dict:
@@ -441,13 +435,12 @@ def extract_stage(args: Namespace) -> dict:
                 if store:
                     text.state["stored"] += store_articles(store, batch, args.overwrite)
                 text.add(batch)
-            return text.finish()
+            text.finish()
         except UserError as error:
-            if text.file.closed:  # the text has its name; FILE.json, which lacks, is made by the same command
-                raise
             text.save()
             raise UserError(
                 f"{error}; {text.state['articles']:,} articles so far are in {text.part}") from None
+        return describe(path, text.state)
 
 
 def finished_text(path: Path, origin: dict, overwrite: bool) -> dict:
@@ -524,8 +517,8 @@ def vocab_stage(args: Namespace) -> dict:
              "sample_sentences": args.sample_sentences, "seed": args.seed,
              "sha1": hashlib.sha1(made.getvalue()).hexdigest(), "seconds": round(time.monotonic() - begin, 1)}
     files = {"kowiki.vocab": "".join(pieces).encode(), **huggingface.tokenizer_files(processor),
-             manifest(model).name: (json.dumps(about, indent=2) + "\n").encode(),
              "kowiki.model": made.getvalue()}  # last: where it is, the others are
+    write_json(manifest(model), about)
     for name, data in files.items():
         with replacing(args.vocab_dir / name) as temporary:
             temporary.write_bytes(data)

@@ -317,11 +317,16 @@ def quantity(arguments: dict[str, str]) -> str:
     return f"{amount}{error and '±' + error}{power and '×10^' + power} {unit}"
 
 
+def split_prefix(target: str) -> tuple[str, str, str]:
+    """(prefix, colon, rest) of the target of a link; blanks may stand before the colon."""
+    prefix, colon, rest = target.partition(":")
+    return prefix.rstrip(" _"), colon, rest
+
+
 def link(inner: str) -> str:
     """The text in place of [[target|label]], from both as `expand` joins them."""
     target, bar, label = inner.partition(BAR)
-    prefix, colon, rest = target.strip().partition(":")
-    prefix = prefix.rstrip(" _")
+    prefix, colon, rest = split_prefix(target.strip())
     if colon and (prefix.lower() in DROPPED_LINKS or is_language(prefix)):
         return GAP
     if label.strip():
@@ -329,7 +334,7 @@ def link(inner: str) -> str:
     target = target.strip()
     while colon and (not prefix or prefix.lower() in PREFIXES or is_language(prefix)):
         target = rest.strip()
-        prefix, colon, rest = target.partition(":")
+        prefix, colon, rest = split_prefix(target)
     page, _, part = target.partition("#")
     return re.sub(r" ?\([^()]*\)$", "", page or part) if bar else page or part
 
