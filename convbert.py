@@ -243,7 +243,7 @@ class ConvBertSelfAttention(nn.Module):
             scores = q @ k.mT * self.D**-0.5  # [B, N, T, T]
             scores = scores if keep is None else scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
             attended = self.dropout(scores.softmax(-1)) @ v  # [B, N, T, D]
-        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D] each
+        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D]; noconv has none
         return torch.cat([half.transpose(1, 2) for half in (attended, *convolved)], 2).flatten(2)  # [B,T,2A]
 
     def split_heads(self, x: Tensor) -> Tensor:  # [B, T, A] -> [B, N, T, D]
