@@ -17,9 +17,9 @@ A shape stands at the end of the line that makes it, in these letters:
     N heads in each half = heads/γ           D head size         A = N·D, the width of each half
 
 Departures from the authors' code: padding is kept out of both convolutions (`conv_padding_mask: false` lets
-it in again); whole words are masked, 30 % of the tokens, not 15, and 80/10/10 for masked language modelling;
-no dropout in pretraining; the classifier's hidden layer, and the size of heads where γ ≠ 2 and in the
-generator, are Hugging Face's, as all names are; Adam corrects its bias; dropout is in steps of 1/256.
+it in again); 30 % of the tokens are masked, not 15, and 80/10/10 for masked language modelling; no dropout in
+pretraining; the classifier's hidden layer, and the size of heads where γ ≠ 2 and in the generator, are
+Hugging Face's, as all names are; Adam corrects its bias; dropout is in steps of 1/256.
 The machine and what a run leaves on disk are in runs.py, what is drawn in pictures.py: no part of the paper.
 """
 
@@ -501,7 +501,6 @@ class Tokenizer:
         self.path, self.size, self.pieces = path, len(pieces), pieces
         self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
         self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or pieces[i] in needed for i in ids])
-        self.starts_word = np.array([piece.startswith("▁") for piece in pieces])  # ▁ marks a space
         self.encode = functools.partial(sp.encode, return_type="numpy")  # list of arrays
 
 
@@ -573,24 +572,12 @@ def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Arr
 
 
 # ---- 6. Batches --------------------------------------------------------------------------------------------
-def choose_whole_words(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
-    """Marks `share` of each row's ordinary tokens: every word has its turn, at random: bool [B, T].
-    The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
-    B, T = ids.shape
+def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
+    """Marks `share` of each row's ordinary tokens at random, an exact count and at least one: bool [B, T]."""
     ordinary = ~tokenizer.is_special[ids]
-    word = np.cumsum(tokenizer.starts_word[ids], axis=1)  # [B, T] number of the token's word in the row
-    turns = rng.random((B, T + 1)).argsort(axis=1)  # [B, T + 1] the turn of each word
-    turn = np.take_along_axis(turns, word, axis=1)  # [B, T] that of each token's word
-    size = np.zeros((B, T + 1), int)  # [B, turns] ordinary tokens of the word whose turn it is
-    np.add.at(size, (np.arange(B)[:, None], turn), ordinary)
-    left = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True))).astype(int)  # [B, 1] still to mark
-    taken = np.zeros((B, T + 1), bool)
-    while (fits := ~taken & (size > 0) & (size <= left)).any():  # in turn, up to the first that is too long
-        new = fits & (np.cumsum(size * fits, axis=1) <= left)
-        taken, left = taken | new, left - (size * new).sum(1, keepdims=True)
-    chosen = ordinary & np.take_along_axis(taken, turn, axis=1)
-    rest = ordinary & ~chosen
-    return chosen | rest & (np.cumsum(rest, axis=1) <= left)
+    count = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True)))  # [B, 1]
+    draw = np.where(ordinary, rng.random(ids.shape), 1)  # [B, T] special ones come last
+    return ordinary & (draw.argsort(axis=1).argsort(axis=1) < count)
 
 
 def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, mask_share: float,
@@ -599,7 +586,7 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, m
     positions of the labels, int64 [M], of one length for batches of one shape (see ConvBertForMaskedLM).
     Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay."""
     ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
-    chosen = choose_whole_words(ids, tokenizer, share, rng)
+    chosen = choose_tokens(ids, tokenizer, share, rng)
     draw = rng.random(ids.shape)  # one draw splits the chosen three ways
     inputs = np.where(chosen & (draw < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
@@ -813,6 +800,7 @@ def pretrain(args: Namespace) -> None:
     valid = valid[: args.max_eval_samples]
     mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.8 if mlm else 0.85,
                              random_share=0.1 if mlm else 0.0)  # as BERT does, as ELECTRA does
+
     @torch.no_grad()
     def evaluate(model: nn.Module) -> dict:  # always with the same 15 % masked, whatever the batch_size
         model.eval()
@@ -822,9 +810,11 @@ def pretrain(args: Namespace) -> None:
             batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
             losses += [run_model(model, batch, args).loss.item()] * len(part)
         return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
+
     def epoch_of(rng: Generator) -> list:  # all of one shape, which is compiled and recorded once
         batches = bucketed(np.zeros(len(rows)), B, rng)
         return [batch for batch in batches if len(batch) == B] or batches
+
     state = train(args, model, epoch_of,
                   lambda indices, rng: mask(rows[indices], share=args.mlm_probability, rng=rng), evaluate)
     first, last = state["evals"][0], state["evals"][-1]

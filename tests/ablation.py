@@ -14,7 +14,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,13 +32,33 @@ def small_depthwise(init=convbert.init_weights):
     convbert.init_weights = init_weights
 
 
-def mask_tokens(choose=convbert.choose_whole_words):
-    """Training chooses single tokens; evaluation, known by its share, goes on to choose whole words."""
-    def choose_tokens(ids, tokenizer, share, rng):
-        every = SimpleNamespace(is_special=tokenizer.is_special, starts_word=np.ones(tokenizer.size, bool))
-        return choose(ids, tokenizer if share == 0.15 else every, share, rng)
+def whole_words(ids, tokenizer, share, rng):
+    """As convbert.choose_tokens, but every word, from one ▁ to the next, has its turn, at random.
+    The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
+    starts_word = np.array([piece.startswith("▁") for piece in tokenizer.pieces])
+    B, T = ids.shape
+    ordinary = ~tokenizer.is_special[ids]
+    word = np.cumsum(starts_word[ids], axis=1)  # [B, T] number of the token's word in the row
+    turns = rng.random((B, T + 1)).argsort(axis=1)  # [B, T + 1] the turn of each word
+    turn = np.take_along_axis(turns, word, axis=1)  # [B, T] that of each token's word
+    size = np.zeros((B, T + 1), int)  # [B, turns] ordinary tokens of the word whose turn it is
+    np.add.at(size, (np.arange(B)[:, None], turn), ordinary)
+    left = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True))).astype(int)  # [B, 1] still to mark
+    taken = np.zeros((B, T + 1), bool)
+    while (fits := ~taken & (size > 0) & (size <= left)).any():  # in turn, up to the first that is too long
+        new = fits & (np.cumsum(size * fits, axis=1) <= left)
+        taken, left = taken | new, left - (size * new).sum(1, keepdims=True)
+    chosen = ordinary & np.take_along_axis(taken, turn, axis=1)
+    rest = ordinary & ~chosen
+    return chosen | rest & (np.cumsum(rest, axis=1) <= left)
 
-    convbert.choose_whole_words = choose_tokens
+
+def mask_words(choose=convbert.choose_tokens):
+    """Training chooses whole words; evaluation, known by its share, goes on to choose single tokens."""
+    def choose_words(ids, tokenizer, share, rng):
+        return (choose if share == 0.15 else whole_words)(ids, tokenizer, share, rng)
+
+    convbert.choose_tokens = choose_words
 
 
 PADDING = "sdconv, padding not masked"  # is pretrained as the first one, since there is no padding then
@@ -51,7 +70,7 @@ VARIANTS = {  # what differs from the first one: fields of config.json, or a fun
     "sdconv, kernel of 3": {"conv_kernel_size": 3},
     "sdconv, kernel of 17": {"conv_kernel_size": 17},
     "sdconv, depthwise init 0.02": small_depthwise,
-    "sdconv, tokens masked, not words": mask_tokens,
+    "sdconv, whole words masked": mask_words,
     PADDING: {"conv_padding_mask": False},
 }
 

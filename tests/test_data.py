@@ -188,35 +188,12 @@ def test_too_short_a_corpus_is_refused(tmp_path, tokenizer):
 
 # ---- masking
 
-def words_of(row, processor):
-    """Lists of positions: a word runs from a piece with ▁, or from behind a special one, to the next such."""
-    words, inside = [], False
-    for position, token in enumerate(row.tolist()):
-        piece = processor.id_to_piece(token)
-        if piece in SPECIAL:
-            inside = False
-        elif inside and not piece.startswith("▁"):
-            words[-1].append(position)
-        else:
-            words.append([position])
-            inside = True
-    return words
-
-
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
 def test_share_of_chosen_is_exact_in_every_row(rows, tokenizer, share):
     ids = with_ends(rows[:300], tokenizer)
-    chosen = convbert.choose_whole_words(ids, tokenizer, share, np.random.default_rng(0))
+    chosen = convbert.choose_tokens(ids, tokenizer, share, np.random.default_rng(0))
     ordinary = (~tokenizer.is_special[ids]).sum(1).tolist()
     assert chosen.sum(1).tolist() == [round(share * n) for n in ordinary]
-
-
-def test_words_are_chosen_whole(masked, tokenizer, processor):
-    ids, _, labels = masked
-    assert ids.size >= 100_000
-    for row, chosen in zip(ids, labels != -100):
-        for word in words_of(row, processor):
-            assert chosen[word].all() or not chosen[word].any()
 
 
 def test_specials_are_never_chosen(masked, processor):
@@ -228,34 +205,10 @@ def test_specials_are_never_chosen(masked, processor):
 
 def test_no_position_is_neglected(rows, tokenizer):
     ids, rng = with_ends(rows, tokenizer), np.random.default_rng(2)
-    chosen = np.concatenate([convbert.choose_whole_words(ids, tokenizer, 0.15, rng) for _ in range(3)])
+    chosen = np.concatenate([convbert.choose_tokens(ids, tokenizer, 0.15, rng) for _ in range(3)])
     share = chosen.sum(0)[1:-1] / np.tile(~tokenizer.is_special[ids], (3, 1)).sum(0)[1:-1]
     assert share.min() > 0.11
     assert share.max() < 0.19
-
-
-def test_first_and_last_word_are_as_likely_as_any(rows, tokenizer, processor):
-    ids, rng, seen, hits = with_ends(rows, tokenizer), np.random.default_rng(3), Counter(), Counter()
-    chosen = convbert.choose_whole_words(ids, tokenizer, 0.15, rng)
-    for row, marks in zip(ids, chosen):
-        words = words_of(row, processor)
-        for name, word in zip(["first", *["inner"] * (len(words) - 2), "last"], words):
-            seen[name] += 1
-            hits[name] += int(marks[word[0]])
-    for name in ("first", "last"):
-        assert hits[name] / seen[name] == pytest.approx(hits["inner"] / seen["inner"], abs=0.05)
-
-
-def test_long_words_are_not_shunned(rows, tokenizer, processor):
-    ids, seen, hits = with_ends(rows, tokenizer), Counter(), Counter()
-    chosen = convbert.choose_whole_words(ids, tokenizer, 0.15, np.random.default_rng(4))
-    for row, marks in zip(ids, chosen):
-        for word in words_of(row, processor):
-            seen[len(word)] += 1
-            hits[len(word)] += int(marks[word[0]])
-    # a short word more often fits into what is left at the end, so that not all shares are 0.15
-    for size in range(1, 5):
-        assert 0.12 < hits[size] / seen[size] < 0.22
 
 
 def test_mlm_splits_the_chosen_80_10_10(masked, tokenizer):
@@ -317,27 +270,6 @@ def test_masks_depend_on_seed_and_number_alone(rows, tokenizer):
     assert np.array_equal(rows[:8], before)
 
 
-def inner_ids(processor, starts):
-    """Ordinary pieces that begin a word, or that do not."""
-    ids = range(7, processor.get_piece_size())
-    return [i for i in ids if processor.id_to_piece(i).startswith("▁") == starts]
-
-
-def test_giant_word_is_marked_in_part(tokenizer, processor):
-    row = np.array([inner_ids(processor, True)[:1] + inner_ids(processor, False)[:19]])
-    chosen = convbert.choose_whole_words(with_ends(row, tokenizer), tokenizer, 0.15, np.random.default_rng(0))
-    assert chosen.sum() == 3
-
-
-def test_giant_word_gives_way_to_words_that_fit(tokenizer, processor):
-    starts, inner = inner_ids(processor, True), inner_ids(processor, False)
-    row = with_ends(np.array([starts[:1] + inner[:15] + starts[1:5]]), tokenizer)  # one of 16 and four of 1
-    for seed in range(20):
-        chosen = convbert.choose_whole_words(row, tokenizer, 0.15, np.random.default_rng(seed))
-        assert chosen[0, 1:17].sum() == 0
-        assert chosen.sum() == 3
-
-
 def test_row_of_specials_has_nothing_to_choose(tokenizer):
     rows = np.full((2, 10), tokenizer.sep)
     batch = convbert.mask_rows(rows, tokenizer, 0.15, np.random.default_rng(0), **MLM)
@@ -345,17 +277,21 @@ def test_row_of_specials_has_nothing_to_choose(tokenizer):
     assert np.array_equal(batch["input_ids"], with_ends(rows, tokenizer))
 
 
-def test_single_token_is_chosen(tokenizer, processor):
-    rows = with_ends(np.array([inner_ids(processor, starts)[:1] for starts in (True, False)]), tokenizer)
-    chosen = convbert.choose_whole_words(rows, tokenizer, 0.15, np.random.default_rng(0))
-    assert chosen.tolist() == [[False, True, False]] * 2
+def test_single_token_is_chosen(tokenizer):
+    row = with_ends(np.array([[100]]), tokenizer)
+    chosen = convbert.choose_tokens(row, tokenizer, 0.15, np.random.default_rng(0))
+    assert chosen.tolist() == [[False, True, False]]
 
 
-def test_words_of_one_token_are_all_reached(tokenizer, processor):
-    row, rng = with_ends(np.array([inner_ids(processor, True)[:20]]), tokenizer), np.random.default_rng(0)
-    chosen = np.concatenate([convbert.choose_whole_words(row, tokenizer, 0.15, rng) for _ in range(400)])
-    assert set(chosen.sum(1)) == {3}
-    assert chosen[:, 1:-1].mean(0) == pytest.approx([0.15] * 20, abs=0.07)
+def test_tokens_are_chosen_one_by_one(rows, tokenizer):
+    """A token's neighbour is chosen with it as often as any other, however many pieces the word has."""
+    ids, rng = with_ends(rows, tokenizer), np.random.default_rng(3)
+    chosen = np.concatenate([convbert.choose_tokens(ids, tokenizer, 0.3, rng) for _ in range(3)])
+    ordinary = np.tile(~tokenizer.is_special[ids], (3, 1))
+    for distance in (1, 2, 40):
+        both = ordinary[:, :-distance] & ordinary[:, distance:]
+        pairs = chosen[:, :-distance] & chosen[:, distance:]
+        assert pairs.sum() / both.sum() == pytest.approx(0.3**2, abs=0.005)
 
 
 # ---- reviews

@@ -184,28 +184,15 @@ ROWS = arrays.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 24))
 SHARES, SEEDS = st.floats(0.01, 0.9), st.integers(0, 2**32)
 
 
-def words(row, processor):
-    """The positions of the ordinary tokens of each word; a piece with ▁ begins one."""
-    found = [[]]
-    for position, piece in enumerate(map(processor.id_to_piece, row.tolist())):
-        if piece.startswith("▁"):
-            found.append([])
-        if piece not in SPECIAL:
-            found[-1].append(position)
-    return found
-
-
 @examples(200)
 @given(rows=ROWS, share=SHARES, seed=SEEDS)
-def test_just_the_share_is_chosen_in_whole_words_but_for_one(tokenizer, processor, rows, share, seed):
-    chosen = convbert.choose_whole_words(rows, tokenizer, share, np.random.default_rng(seed))
+def test_just_the_share_is_chosen_and_nothing_special(tokenizer, processor, rows, share, seed):
+    chosen = convbert.choose_tokens(rows, tokenizer, share, np.random.default_rng(seed))
     assert chosen.shape == rows.shape and chosen.dtype == bool
     for row, marks in zip(rows, chosen):
-        parts = [marks[word] for word in words(row, processor)]
-        ordinary = sum(map(len, parts))
-        assert marks.sum() == sum(part.sum() for part in parts)  # no special one
-        assert marks.sum() == min(ordinary, max(1, round(share * ordinary)))
-        assert sum(part.any() and not part.all() for part in parts) <= 1
+        ordinary = np.array([piece not in SPECIAL for piece in map(processor.id_to_piece, row.tolist())])
+        assert not (marks & ~ordinary).any()
+        assert marks.sum() == min(ordinary.sum(), max(1, round(share * ordinary.sum())))
 
 
 @examples(150)
