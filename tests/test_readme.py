@@ -32,8 +32,7 @@ BUDGETS = {  # what the README says: what runs here
         "naver_movie.py --train_file sample/ratings_train.txt --test_file sample/ratings_test.txt #",
     "--megabytes 200": "--megabytes 1 --rounds 1",
     "--max_minutes 30": "--max_steps 2 --batch_size 2",
-    "--max_minutes 40": "--max_steps 2 --batch_size 2",
-    "--max_minutes 52": "--max_steps 2 --batch_size 2",
+    "--max_minutes 120": "--max_steps 2 --batch_size 2",
     "--batch_size 256 --compile --max_minutes 12": "--max_steps 2 --batch_size 2 --max_eval_samples 4",
     "ablation.py --corpus":
         "ablation.py --only '^sdconv$|padding' --seeds 1 --max_steps 2 --max_train_samples 64 --corpus",
