@@ -577,7 +577,8 @@ def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator
     ordinary = ~tokenizer.is_special[ids]
     count = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True)))  # [B, 1]
     draw = np.where(ordinary, rng.random(ids.shape), 1)  # [B, T] special ones come last
-    return ordinary & (draw.argsort(axis=1).argsort(axis=1) < count)
+    rank = draw.argsort(axis=1).argsort(axis=1)  # [B, T] the place of each draw in its row's order
+    return ordinary & (rank < count)
 
 
 def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, mask_share: float,
