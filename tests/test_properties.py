@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from ablation import whole_words
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -193,6 +194,30 @@ def test_just_the_share_is_chosen_and_nothing_special(tokenizer, processor, rows
         ordinary = np.array([piece not in SPECIAL for piece in map(processor.id_to_piece, row.tolist())])
         assert not (marks & ~ordinary).any()
         assert marks.sum() == min(ordinary.sum(), max(1, round(share * ordinary.sum())))
+
+
+def words(row, processor):
+    """The positions of the ordinary tokens of each word; a piece with ▁ begins one."""
+    found = [[]]
+    for position, piece in enumerate(map(processor.id_to_piece, row.tolist())):
+        if piece.startswith("▁"):
+            found.append([])
+        if piece not in SPECIAL:
+            found[-1].append(position)
+    return found
+
+
+@examples(200)
+@given(rows=ROWS, share=SHARES, seed=SEEDS)
+def test_the_ablation_chooses_whole_words_but_for_one(tokenizer, processor, rows, share, seed):
+    chosen = whole_words(rows, tokenizer, share, np.random.default_rng(seed))
+    assert chosen.shape == rows.shape and chosen.dtype == bool
+    for row, marks in zip(rows, chosen):
+        parts = [marks[word] for word in words(row, processor)]
+        ordinary = sum(map(len, parts))
+        assert marks.sum() == sum(part.sum() for part in parts)  # no special one
+        assert marks.sum() == min(ordinary, max(1, round(share * ordinary)))
+        assert sum(part.any() and not part.all() for part in parts) <= 1
 
 
 @examples(150)

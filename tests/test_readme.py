@@ -35,7 +35,7 @@ BUDGETS = {  # what the README says: what runs here
     "--max_minutes 120": "--max_steps 2 --batch_size 2",
     "--batch_size 256 --compile --max_minutes 12": "--max_steps 2 --batch_size 2 --max_eval_samples 4",
     "ablation.py --corpus":
-        "ablation.py --only '^sdconv$|padding' --seeds 1 --max_steps 2 --max_train_samples 64 --corpus",
+        "ablation.py --only '^sdconv$|words|padding' --seeds 1 --max_steps 2 --max_train_samples 64 --corpus",
     "--max_eval_samples 384": "--max_eval_samples 4",
     "--eval_steps 1500": "--max_steps 2 --max_eval_samples 20",
     "--nnodes=2 --nproc_per_node=8": "--nnodes=1 --nproc_per_node=2",
