@@ -235,7 +235,7 @@ class ConvBertSelfAttention(nn.Module):
         layers += [] if self.conv_type == "noconv" else [self.conv_out_layer]
         weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
         q, k, v, *u = F.linear(x, weight, bias).split([layer.out_features for layer in layers], -1)  # [B,T,A]
-        q, k, v = (self.split_heads(part) for part in (q, k, v))  # [B, N, T, D]
+        q, k, v = (self.split_heads(part) for part in (q, k, v))  # [B, N, T, D]; gated, u is [B, T, 2A]
         keep = None if mask is None else mask[:, None, None]  # [B, 1, 1, T]
         if x.is_cuda:
             attended = F.scaled_dot_product_attention(q, k, v, keep, self.dropout.p * self.training)
@@ -249,17 +249,19 @@ class ConvBertSelfAttention(nn.Module):
     def split_heads(self, x: Tensor) -> Tensor:  # [B, T, A] -> [B, N, T, D]
         return x.unflatten(-1, (self.N, self.D)).transpose(1, 2).contiguous()
 
-    def convolution(self, x: Tensor, q: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:  # [B, N, T, D]
+    def convolution(self, x: Tensor, q: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:
+        """o_t = Σ_j w_{t,j} u_{t+j−p} (paper, section 3.2), the kernels w by conv_type: [B, N, T, D].
+        x [B, T, H], q [B, N, T, D], mask bool [B, T]; u [B, T, A], or [B, T, 2A] where it is gated."""
         u = u if self.conv_type == "sdconv" else F.glu(u)  # [B, T, A]
         if mask is not None and self.mask_padding:  # u after its projection, whose bias must go too
             x, u = x * mask[..., None], u * mask[..., None]
         if self.conv_type == "light":
             kernels = self.conv_kernel[None, None].expand(1, x.size(1), -1, -1)  # [1, T, N, K]
         else:
-            source = u
+            source = u  # dynamic: the token's own gated values
             if self.conv_type == "sdconv":
-                span = recomputed(self.key_conv_attn_layer, x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
-                source = (q.transpose(1, 2) * span).flatten(2)  # [B, T, A]
+                ks = recomputed(self.key_conv_attn_layer, x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
+                source = (q.transpose(1, 2) * ks).flatten(2)  # [B, T, A]
             kernels = self.conv_kernel_layer(source).unflatten(-1, (self.N, -1))  # [B, T, N, K]
         return recomputed(convolve, self.split_heads(u), kernels.softmax(-1).transpose(1, 2))
 
