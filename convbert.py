@@ -218,7 +218,8 @@ class ConvBertSelfAttention(nn.Module):
         super().__init__()
         self.N, self.D, self.conv_type = config.num_heads, config.head_size, config.conv_type
         H, A, K = config.hidden_size, self.N * self.D, config.conv_kernel_size
-        self.mask_padding, self.width = config.conv_padding_mask, A if self.conv_type == "noconv" else 2 * A
+        self.width = A if self.conv_type == "noconv" else 2 * A  # of what forward returns
+        self.mask_padding = config.conv_padding_mask
         self.query, self.key, self.value = (nn.Linear(H, A) for _ in range(3))
         self.dropout = Dropout(config.attention_probs_dropout_prob)
         if self.conv_type != "noconv":
@@ -351,7 +352,7 @@ class ConvBertPreTrainedModel(nn.Module):
             read = torch.load(path, "cpu", weights_only=True) if path.suffix == ".bin" else load_file(path)
             weights = {name.removeprefix("convbert."): tensor for name, tensor in read.items()}
             weights.pop("embeddings.position_ids", None)  # a constant
-            weights = {prefix * name.startswith(backbone) + name: weights[name] for name in weights}
+            weights = {prefix + k if k.startswith(backbone) else k: tensor for k, tensor in weights.items()}
             missing, unused = model.load_state_dict(weights, strict=False)
         except Exception as error:  # reading a damaged file can raise almost anything
             raise UserError(f"{path}: damaged or unfit ({' '.join(str(error).split())})") from None
