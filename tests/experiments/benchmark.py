@@ -1,4 +1,4 @@
-"""Speed and memory beside Hugging Face's ConvBERT: python tests/benchmark.py
+"""Speed and memory beside Hugging Face's ConvBERT: python tests/experiments/benchmark.py
 
 Side by side with `transformers` (HF), at the same sizes, batches and dropout; run by hand, not by pytest:
     train       an update of masked language modelling: random tokens, 15 % of them labelled, fused AdamW. The
@@ -50,7 +50,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import convbert
 import runs
 
