@@ -1,4 +1,6 @@
-import shutil
+"""Fixtures of several test modules."""
+
+import json
 import sys
 from pathlib import Path
 
@@ -6,19 +8,13 @@ import pytest
 import sentencepiece
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from helpers import MODEL, ROOT, SAMPLE
+from helpers import copy_project as copy_project  # which test_crawler.py takes from here
+
+import convbert
+
 torch.set_num_threads(1)
-
-
-def copy_project(folder):
-    """All of the project that its commands need, as a clone would hold it."""
-    for pattern in ("*.py", "*.md", "config.json", "tests/**/*.py", "web-crawler/*.py"):
-        for path in ROOT.glob(pattern):
-            (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, folder / path.relative_to(ROOT))
-    for name in ("vocab", "web-crawler/sample"):
-        shutil.copytree(ROOT / name, folder / name)
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +24,36 @@ def seed():
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    import convbert
     return convbert.Tokenizer(ROOT / "vocab/kowiki.model")
 
 
 @pytest.fixture(scope="session")
 def processor():
     return sentencepiece.SentencePieceProcessor(model_file=str(ROOT / "vocab/kowiki.model"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """For tests that write the same few files again and again."""
+    return tmp_path_factory.mktemp("folder")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Texts of their own, cut down, so that no token files appear in the repository; and config.json."""
+    folder = tmp_path_factory.mktemp("data")
+    for name, lines in (("kowiki.txt", 300), ("ratings_train.txt", 250), ("ratings_test.txt", 41)):
+        text = (SAMPLE / name).read_text(encoding="utf-8").splitlines(True)
+        (folder / name).write_text("".join(text[:lines]), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(MODEL))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(data, tmp_path_factory):
+    """A folder of two hardly trained models: tuned/, and plain/, which has no classifier."""
+    folder = tmp_path_factory.mktemp("models")
+    config = convbert.ConvBertConfig(**convbert.SIZES["tiny"])
+    convbert.ConvBertForMaskedLM(config).save_pretrained(folder / "plain")
+    convbert.ConvBertForSequenceClassification(config).save_pretrained(folder / "tuned")
+    return folder

@@ -1,4 +1,4 @@
-"""Sections 10 (tasks) and 11 (command line) from outside, and the size of the file.
+"""Part 10: the options, and what is told about mistakes.
 
 Most commands run in this process, which saves the seconds of a start; some run for real.
 """
@@ -6,123 +6,35 @@ Most commands run in this process, which saves the seconds of a start; some run 
 import ast
 import contextlib
 import io
-import itertools
 import json
+import math
 import os
 import re
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import sentencepiece
 import torch
-from safetensors.torch import load_file
+from helpers import (
+    CHEAP,
+    SAMPLE,
+    SCRIPT,
+    answers,
+    check_error,
+    examples,
+    finetuning,
+    pretraining,
+    read_json,
+    run,
+    run_python,
+)
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import convbert
-
-ROOT = Path(convbert.__file__).resolve().parent
-SCRIPT, SAMPLE = ROOT / "convbert.py", ROOT / "web-crawler/sample"
-CHEAP = ["--device", "cpu", "--num_threads", "1", "--precision", "fp32", "--max_seq_length", "32"]
-
-
-def run(*options, stdin=b""):
-    """main() in this process: code, out, err. Only SystemExit is caught: all else would be a traceback."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with (mock.patch("sys.argv", ["convbert.py", *map(str, options)]), contextlib.redirect_stdout(out),
-          contextlib.redirect_stderr(err), mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))):
-        try:
-            convbert.main()
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
-
-
-def start(*command, stdin=b"", cwd=None):
-    """Python with these arguments, in a process of its own."""
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, *command], input=stdin, cwd=cwd, env=env, capture_output=True,
-                          timeout=300)
-    return SimpleNamespace(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
-
-
-def check_error(result, *names):
-    """The last line, it alone, says what is wrong and names it; the status is 2 and stdout is empty."""
-    lines = [line for line in result.err.splitlines() if "error:" in line]
-    assert (result.code, len(lines), result.out) == (2, 1, ""), result.err
-    assert result.err.splitlines()[-1] == lines[0]
-    assert "Traceback" not in result.err
-    for name in names:
-        assert name in lines[0]
-
-
-def read_json(path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def answers(result):
-    """The lines of stdout as JSON objects, after a check of what each holds."""
-    assert result.code == 0, result.err
-    found = [json.loads(line) for line in result.out.split("\n")[:-1]]
-    for answer in found:
-        assert set(answer) == {"text", "label", "score"}
-        assert answer["label"] in ("negative", "positive")
-        assert 0.5 <= answer["score"] <= 1
-    return found
-
-
-# ---- material
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Cut down copies, so that no token files appear in the repository."""
-    folder = tmp_path_factory.mktemp("data")
-    for name, lines in (("kowiki.txt", 300), ("ratings_train.txt", 141), ("ratings_test.txt", 41)):
-        text = (SAMPLE / name).read_text(encoding="utf-8").splitlines(True)
-        (folder / name).write_text("".join(text[:lines]), encoding="utf-8")
-    return folder
-
-
-def pretraining(data, folder, *more):
-    return ["--task", "pretrain", "--size", "tiny", "--corpus", data / "kowiki.txt", *CHEAP,
-            "--output_dir", folder, *more]
-
-
-def finetuning(data, folder, *more):
-    return ["--task", "finetune", "--train_file", data / "ratings_train.txt", *CHEAP,
-            "--test_file", data / "ratings_test.txt", "--output_dir", folder, *more]
-
-
-@pytest.fixture(scope="module", params=["mlm", "rtd"])
-def pipeline(request, data, tmp_path_factory):
-    """pretrain -> finetune -> evaluate in folders of these names, and the result of each."""
-    folder = tmp_path_factory.mktemp(request.param)
-    pretrain = run(*pretraining(data, folder / "pretrain", "--objective", request.param, "--max_steps", 30,
-                                "--learning_rate", "2e-3", "--max_eval_samples", 16))
-    finetune = run(*finetuning(data, folder / "finetune", "--model_name_or_path", folder / "pretrain",
-                               "--learning_rate", "2e-3", "--layer_decay", 1, "--num_train_epochs", 3))
-    evaluate = run("--task", "evaluate", "--model_name_or_path", folder / "finetune", *CHEAP,
-                   "--test_file", data / "ratings_test.txt", "--output_dir", folder / "evaluate")
-    return SimpleNamespace(folder=folder, pretrain=pretrain, finetune=finetune, evaluate=evaluate)
-
-
-@pytest.fixture(scope="module")
-def models(data, tmp_path_factory):
-    """A folder of two hardly trained models: tuned/, and plain/, which has no classifier."""
-    folder = tmp_path_factory.mktemp("models")
-    config = convbert.ConvBertConfig(**convbert.SIZES["tiny"])
-    convbert.ConvBertForMaskedLM(config).save_pretrained(folder / "plain")
-    convbert.ConvBertForSequenceClassification(config).save_pretrained(folder / "tuned")
-    return folder
+from convbert import UserError
 
 
 def train_vocabulary(prefix, text, **special):
@@ -174,7 +86,7 @@ def used(tmp_path):
         "eval_results.json": "mine", "keep.txt": "mine"}
 
 
-# ---- bad input: one line, status 2, nothing touched
+# ---- Bad input: one line, status 2, nothing touched
 
 TEXT = "--task pretrain --size tiny --max_steps 1 --corpus "
 NEW = TEXT + "{data}/kowiki.txt "
@@ -278,63 +190,18 @@ def test_output_folder_without_permission_is_told(task, data, models, tmp_path):
 
 
 def test_real_command_line_tells_a_truncated_model(bad, tmp_path):
-    check_error(start(SCRIPT, "--task", "predict", "--model_name_or_path", bad / "truncated", "--text", "a",
-                      cwd=tmp_path), "truncated/model.safetensors")
+    result = run_python(SCRIPT, "--task", "predict", "--model_name_or_path", bad / "truncated", "--text", "a",
+                        cwd=tmp_path)
+    check_error(result, "truncated/model.safetensors")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="arguments are no bytes there")
 def test_argument_that_is_not_utf8_is_no_traceback(models, tmp_path):
-    result = start(SCRIPT, "--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP,
-                   "--text", b"\xff\xfe", cwd=tmp_path)
+    result = run_python(SCRIPT, "--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP,
+                        "--text", b"\xff\xfe", cwd=tmp_path)
     assert "Traceback" not in result.err
     assert result.code == 2 or len(answers(result)) == 1
 
-
-# ---- a loss that is not finite
-
-def test_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(data, tmp_path, monkeypatch):
-    real, calls = convbert.run_model, []
-
-    def breaking(model, batch, args):
-        output = real(model, batch, args)
-        calls.extend([1] * torch.is_grad_enabled())
-        return output._replace(loss=output.loss * (float("nan") if len(calls) == 4 else 1))
-
-    monkeypatch.setattr(convbert, "run_model", breaking)
-    options = pretraining(data, tmp_path / "out", "--max_steps", 6, "--save_steps", 1, "--eval_steps", 100)
-    result = run(*options)
-    check_error(result, "step 4", "nan")
-    checkpoints = {path.name for path in (tmp_path / "out").glob("checkpoint*")}
-    assert checkpoints == {"checkpoint-2", "checkpoint-3"}
-    weights = load_file(tmp_path / "out/checkpoint-3/model.safetensors")
-    assert all(weight.isfinite().all() for weight in weights.values())
-    monkeypatch.setattr(convbert, "run_model", real)
-    again = run(*options)
-    assert again.code == 0, again.err
-    assert "checkpoint-3" in again.err
-
-
-def test_rate_beyond_reason_stops_the_run_with_its_step(data, tmp_path):
-    result = run(*pretraining(data, tmp_path / "out", "--max_steps", 5, "--learning_rate", "1e9"))
-    check_error(result, "step 2")
-    assert not (tmp_path / "out/train_results.json").exists()
-
-
-def test_run_broken_by_its_last_step_is_no_success(data, tmp_path):
-    result = run(*pretraining(data, tmp_path / "out", "--max_steps", 1, "--learning_rate", "1e9"))
-    check_error(result, "step 1")
-    assert not (tmp_path / "out/train_results.json").exists()
-
-
-def test_batch_with_nothing_to_predict_does_not_stop_the_run(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("\n" * 400 + "광합성은 식물이 양분을 만드는 과정이다.\n" * 20, encoding="utf-8")
-    result = run("--task", "pretrain", "--size", "tiny", *CHEAP, "--corpus", text, "--batch_size", 1,
-                 "--max_steps", 5, "--output_dir", tmp_path / "out")
-    assert result.code == 0, result.err
-
-
-# ---- help and import
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\n..."),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
@@ -351,6 +218,63 @@ def test_other_trouble_with_memory_keeps_its_traceback(monkeypatch, data, tmp_pa
         run("--task", "pretrain", "--corpus", data / "kowiki.txt", "--size", "tiny", "--output_dir",
             tmp_path / "run", *CHEAP)
 
+
+# ---- Any options at all
+
+def usage():
+    """What --help prints, up to the first blank line: each option once."""
+    out = io.StringIO()
+    with (mock.patch("sys.argv", ["convbert.py", "--help"]), mock.patch("sys.stdout", out),
+          contextlib.suppress(SystemExit)):
+        convbert.parse_options()
+    return out.getvalue().partition("\n\n")[0]
+
+
+OPTIONS = sorted(set(re.findall(r"(?<=[ \[(])--[\w-]+", usage())) - {"--help"})
+CHOICES = {"task": ["pretrain", "finetune", "evaluate", "predict", "visualize"], "objective": ["mlm", "rtd"],
+           "size": [None, "tiny", "small", "medium-small", "base"], "precision": ["auto", "fp32", "bf16"]}
+LIMITS = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
+          "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
+VALUES = (st.integers(-2, 200).map(str) | st.integers().map(str) | st.floats().map(str) | st.text(max_size=5)
+          | st.sampled_from([name for names in CHOICES.values() for name in names if name])
+          | st.sampled_from(["", "-", "--", "nan", "1e400", "１２", "1_0", "0x1", "a\nb", "\udcff", "%s",
+                             "9" * 5000]))
+GIVEN = (st.tuples(st.sampled_from(OPTIONS), VALUES) | st.tuples(st.sampled_from(OPTIONS))
+         | st.tuples(st.sampled_from(OPTIONS), VALUES).map(lambda pair: ("=".join(pair),))
+         | st.tuples(VALUES | st.sampled_from(["--help", "--tas", "-t"])))
+LINES_OF_OPTIONS = st.lists(GIVEN, max_size=5).map(lambda parts: [word for part in parts for word in part])
+
+
+def check_options(args):
+    """All numbers are within their limits, all names among their choices, no two alternatives are given."""
+    for name, value in vars(args).items():
+        if type(value) in (int, float):
+            low, high = LIMITS.get(name, (1 if type(value) is int else 0, 2**31))
+            assert math.isfinite(value) and low <= value <= high, (name, value)
+    assert all(getattr(args, name) in known for name, known in CHOICES.items())
+    assert len(vars(args)) >= 30
+    for group in (("model_name_or_path", "config_name", "size"),
+                  ("max_steps", "num_train_epochs", "max_minutes")):
+        assert sum(getattr(args, name) is not None for name in group) <= 1
+
+
+@examples(500)
+@given(task=st.sampled_from([[], ["--task", "pretrain"], ["--task", "finetune"]]), line=LINES_OF_OPTIONS)
+@example(task=["--task", "pretrain"], line=["a\nb"])
+def test_options_are_refused_in_one_line_or_within_their_limits(task, line):
+    out = io.StringIO()
+    with mock.patch("sys.argv", ["convbert.py", *task, *line]), mock.patch("sys.stdout", out):
+        try:
+            args = convbert.parse_options()
+        except UserError as error:
+            assert str(error) and "\n" not in str(error)
+        except SystemExit as end:
+            assert end.code == 0 and "--help" in line and out.getvalue()
+        else:
+            check_options(args)
+
+
+# ---- Help and import
 
 def test_help_is_grouped_and_every_option_explained(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
@@ -375,159 +299,12 @@ before = look()
 import convbert
 assert look() == before
 """
-    result = start("-c", code, cwd=tmp_path)
+    result = run_python("-c", code, cwd=tmp_path)
     assert (result.code, result.out, result.err) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
 
-# ---- from end to end
-
-def test_training_leaves_its_files(pipeline):
-    for task in ("pretrain", "finetune"):
-        assert getattr(pipeline, task).code == 0, getattr(pipeline, task).err
-        names = {path.name for path in (pipeline.folder / task).iterdir()}
-        assert names >= {"config.json", "model.safetensors", "metrics.jsonl", "train_results.json",
-                         "eval_results.json"}
-        assert not [name for name in names if "tmp" in name]
-
-
-def test_metrics_are_json_lines_in_the_order_of_the_steps(pipeline):
-    for task in ("pretrain", "finetune"):
-        text = (pipeline.folder / task / "metrics.jsonl").read_text()
-        records = [json.loads(line) for line in text.splitlines()]
-        steps = [record["step"] for record in records]
-        assert steps == sorted(steps)
-        for name in ("loss", "learning_rate", "eval_loss"):
-            assert any(name in record for record in records), name
-
-
-def test_loss_of_pretraining_is_lower_at_the_end(pipeline):
-    evals = read_json(pipeline.folder / "pretrain/train_results.json")["evals"]
-    assert (evals[0]["step"], evals[-1]["step"]) == (0, 30)
-    assert evals[-1]["eval_loss"] < evals[0]["eval_loss"]
-
-
-@pytest.mark.parametrize("task", ["finetune", "evaluate"])
-def test_scores_are_complete_and_agree_with_each_other(pipeline, task):
-    scores = read_json(pipeline.folder / task / "eval_results.json")
-    (tn, fp), (fn, tp) = scores["confusion_matrix"]
-    assert scores["eval_samples"] == tn + fp + fn + tp == 40
-    assert scores["eval_accuracy"] == (tn + tp) / 40
-    assert scores["eval_f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
-    assert 0 < scores["eval_loss"] < 5
-
-
-def test_evaluate_repeats_the_scores_of_finetune(pipeline):
-    files = (pipeline.folder / task / "eval_results.json" for task in ("finetune", "evaluate"))
-    first, again = map(read_json, files)
-    assert pipeline.evaluate.code == 0, pipeline.evaluate.err
-    assert json.loads(pipeline.evaluate.out) == again
-    for name in ("eval_accuracy", "eval_f1", "eval_loss", "eval_samples", "confusion_matrix"):
-        assert first[name] == again[name]
-
-
-def test_finetune_starts_from_the_pretrained_backbone(pipeline):
-    notes = [line for line in pipeline.finetune.err.splitlines() if "model.safetensors" in line]
-    assert len(notes) == 1
-    new = notes[0].partition("not used")[0]
-    assert "classifier" in new
-    assert "encoder" not in new
-
-
-def test_finetune_learns_the_bundled_reviews(tmp_path):
-    result = run(*finetuning(SAMPLE, tmp_path, "--size", "tiny", "--max_seq_length", 48, "--layer_decay", 1,
-                             "--learning_rate", "2e-3", "--num_train_epochs", 10))
-    assert result.code == 0, result.err
-    assert read_json(tmp_path / "eval_results.json")["eval_accuracy"] >= 0.65
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    losses = [record["loss"] for record in records if "loss" in record]
-    assert losses[-1] < losses[0] - 0.2
-
-
-def predicting(models, *more, stdin=b""):
-    return run("--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP, *more, stdin=stdin)
-
-
-def test_predict_answers_each_text(models):
-    texts = ["배우들 연기가 정말 좋았어요", '따옴표 "와" \\ 역사선', "", "긴 글 " * 100]
-    options = [part for text in texts for part in ("--text", text)]
-    found = answers(predicting(models, *options))
-    assert [answer["text"] for answer in found] == texts
-
-
-def test_predict_answers_each_line_of_stdin_in_order(models):
-    lines = [f"{n}번째 {'긴 ' * (n % 7)}글" for n in range(70)]  # more than two batches
-    lines[5] = ""
-    by_line = answers(predicting(models, stdin="".join(f"{line}\n" for line in lines).encode()))
-    assert [answer["text"] for answer in by_line] == lines
-    alone = answers(predicting(models, "--text", lines[69]))[0]
-    assert by_line[69]["score"] == pytest.approx(alone["score"], abs=1e-5)
-
-
-def test_predict_needs_no_line_end_at_the_end(models):
-    found = answers(predicting(models, stdin="좋다\n싫다".encode()))
-    assert [answer["text"] for answer in found] == ["좋다", "싫다"]
-
-
-def test_only_line_ends_part_the_lines_of_stdin(models):
-    text = "좋다\u2028정말\x0b\x85좋다"
-    found = answers(predicting(models, stdin=f"{text}\n싫다\r\n".encode()))
-    assert [answer["text"] for answer in found] == [text, "싫다"]
-
-
-def test_predict_of_nothing_answers_nothing(models):
-    assert answers(predicting(models, stdin=b"")) == []
-
-
-def test_bytes_that_are_not_utf8_on_stdin_do_not_hurt_the_other_lines(models, tmp_path):
-    result = start(SCRIPT, "--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP,
-                   stdin=b"\xff\xfe bad\n\n" + "좋다\n".encode(), cwd=tmp_path)
-    found = answers(result)
-    assert [answer["text"] for answer in found[1:]] == ["", "좋다"]
-    assert found[0]["text"].endswith(" bad")
-    assert not list(tmp_path.iterdir())
-
-
-def test_finetune_without_a_pretrained_model_says_so(data, tmp_path):
-    options = finetuning(data, tmp_path / "out", "--max_steps", 1)
-    check_error(start(SCRIPT, *map(str, options), cwd=tmp_path), "runs/pretrain", "--model_name_or_path")
-    assert not (tmp_path / "out").exists()
-
-
-def test_loss_on_held_out_text_does_not_depend_on_the_batch_size(data, tmp_path):
-    losses = []
-    for size in ("8", "32"):
-        assert run(*pretraining(data, tmp_path / size, "--max_steps", 1, "--batch_size", size)).code == 0
-        losses.append(read_json(tmp_path / size / "eval_results.json")["eval_loss_at_start"])
-    assert losses[0] == losses[1]
-
-
-def test_first_evaluation_takes_none_of_the_minutes(data, tmp_path, monkeypatch):
-    clock, real = itertools.count(0, 20), convbert.runs.keep_score
-    waiting = []
-
-    def keep_score(*arguments):  # takes an hour
-        waiting.append(3600)
-        real(*arguments)
-
-    monkeypatch.setattr(convbert, "time", SimpleNamespace(perf_counter=lambda: next(clock) + sum(waiting)))
-    monkeypatch.setattr(convbert.runs, "keep_score", keep_score)
-    assert run(*pretraining(data, tmp_path, "--max_minutes", 1)).code == 0
-    assert read_json(tmp_path / "train_results.json")["step"] == 3
-
-
-def test_bundled_sample_stands_in_for_missing_data(tmp_path):
-    for name in ("convbert.py", "config.json", "vocab/kowiki.model", "web-crawler/sample/kowiki.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    result = start(tmp_path / "convbert.py", "--task", "pretrain", "--size", "tiny", *CHEAP,
-                   "--max_steps", "1", "--max_train_samples", "40", cwd=tmp_path)
-    assert result.code == 0, result.err
-    assert "bundled sample" in result.err
-    assert (tmp_path / "runs/pretrain/model.safetensors").exists()
-
-
-# ---- the size of the file
+# ---- The size of the file
 
 @pytest.fixture(scope="module")
 def source():

@@ -1,25 +1,27 @@
-"""Sections 5 (text), 6 (batches), the schedule and the optimiser's groups of 7, and the scores of 10."""
+"""Part 5: text, its tokens, masking, reviews and batches."""
 
 import csv
 import io
 import json
-import math
 import os
+import re
 import shutil
-from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 import sentencepiece
 import torch
+from experiments.ablation import whole_words
+from helpers import SAMPLE, examples
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 import convbert
 from convbert import UserError
 
-ROOT = Path(convbert.__file__).resolve().parent
-VOCAB, SAMPLE = ROOT / "vocab/kowiki.model", ROOT / "web-crawler/sample"
 MLM, RTD = dict(mask_share=0.8, random_share=0.1), dict(mask_share=0.85, random_share=0.0)
 SPECIAL = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[SEP]", "[CLS]", "[MASK]"]
 LENGTH = 128
@@ -69,7 +71,7 @@ def reference_tokens(path, processor):
     return [i for line in lines for i in (processor.encode(line) if line else [sep])]
 
 
-# ---- the token file
+# ---- The token file
 
 def test_tokens_are_those_of_sentencepiece_with_sep_for_a_blank_line(corpus, tokenizer, processor):
     tokens = convbert.token_file(corpus, tokenizer)
@@ -161,7 +163,54 @@ def test_missing_or_empty_corpus_is_refused(tmp_path, tokenizer, content):
         convbert.token_file(tmp_path / "text.txt", tokenizer)
 
 
-# ---- rows
+ANY_LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=12)
+ANY_LINE |= st.sampled_from(["", " ", "　", "\r", "한국어 위키백과", "[MASK] [SEP]", "▁", "ﬁ㎏"])
+CORPUS_LINES = st.lists(ANY_LINE, min_size=1, max_size=8)
+NOT_UTF8 = st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xb0\xa1", b"\xe3\x80"])
+
+
+def text_file(folder, content):
+    """A text that no tokens lie beside."""
+    for name in ("tokens", "tokens.json"):
+        (folder / f"text.txt.{name}").unlink(missing_ok=True)
+    (folder / "text.txt").write_bytes(content)
+    return folder / "text.txt"
+
+
+def in_blocks(size):
+    """Has convbert read its files in blocks of so many bytes, a line more or less."""
+    class Blocks(io.BufferedReader):
+        def readlines(self, _):
+            return super().readlines(size)
+
+    def small(path, mode):
+        return Blocks(io.FileIO(path)) if mode == "rb" else open(path, mode)
+
+    return mock.patch.object(convbert, "open", small, create=True)
+
+
+@examples(150)
+@given(lines=CORPUS_LINES, size=st.integers(1, 40), ended=st.booleans())
+def test_tokens_are_those_of_sentencepiece_line_by_line(folder, tokenizer, processor, lines, size, ended):
+    path = text_file(folder, ("\n".join(lines) + ("\n" if ended or not lines[-1] else "")).encode())
+    with in_blocks(size):
+        tokens = convbert.token_file(path, tokenizer).tolist()
+    sep = processor.piece_to_id("[SEP]")
+    assert tokens == [i for line in lines for i in processor.encode(line.strip()) or [sep]]
+
+
+@examples(60)
+@given(lines=CORPUS_LINES, bad=NOT_UTF8, place=st.integers(0, 8), size=st.integers(1, 40))
+def test_the_first_line_that_is_not_utf8_is_told(folder, tokenizer, lines, bad, place, size):
+    raw = [line.encode() for line in lines]
+    place = min(place, len(raw))
+    raw[place:place] = [b"a" + bad, "나".encode() + bad]
+    with in_blocks(size), pytest.raises(UserError, match=rf"text\.txt, line {place + 1}: "):
+        convbert.token_file(text_file(folder, b"\n".join(raw)), tokenizer)
+    assert not (folder / "text.txt.tokens").exists()
+
+
+# ---- Rows
 
 def test_rows_are_full_and_in_the_order_of_the_text(corpus, tokenizer):
     tokens = convbert.token_file(corpus, tokenizer)
@@ -186,22 +235,21 @@ def test_too_short_a_corpus_is_refused(tmp_path, tokenizer):
         convbert.corpus_rows([text], tokenizer, LENGTH)
 
 
-# ---- masking
+@examples(60)
+@given(lines=CORPUS_LINES, length=st.integers(8, 20))
+def test_rows_are_the_tokens_but_for_a_rest(folder, tokenizer, lines, length):
+    path = text_file(folder, "".join(line + "\n" for line in lines).encode())
+    tokens = convbert.token_file(path, tokenizer)
+    if len(tokens) < 2 * (length - 2):
+        with pytest.raises(UserError, match="too short"):
+            convbert.corpus_rows([path], tokenizer, length)
+        return
+    rows = convbert.corpus_rows([path, path], tokenizer, length)
+    kept = tokens[: len(tokens) // (length - 2) * (length - 2)].tolist()
+    assert rows.shape[1] == length - 2 and rows.ravel().tolist() == kept * 2
 
-@pytest.mark.parametrize("share", [0.05, 0.15, 0.4])
-def test_share_of_chosen_is_exact_in_every_row(rows, tokenizer, share):
-    ids = with_ends(rows[:300], tokenizer)
-    chosen = convbert.choose_tokens(ids, tokenizer, share, np.random.default_rng(0))
-    ordinary = (~tokenizer.is_special[ids]).sum(1).tolist()
-    assert chosen.sum(1).tolist() == [round(share * n) for n in ordinary]
 
-
-def test_specials_are_never_chosen(masked, processor):
-    ids, _, labels = masked
-    special = processor.piece_to_id(SPECIAL)
-    assert np.isin(ids, special).any(axis=0).sum() > 2  # some stand inside rows too
-    assert not np.isin(labels, special).any()
-
+# ---- Masking
 
 def test_no_position_is_neglected(rows, tokenizer):
     ids, rng = with_ends(rows, tokenizer), np.random.default_rng(2)
@@ -277,12 +325,6 @@ def test_row_of_specials_has_nothing_to_choose(tokenizer):
     assert np.array_equal(batch["input_ids"], with_ends(rows, tokenizer))
 
 
-def test_single_token_is_chosen(tokenizer):
-    row = with_ends(np.array([[100]]), tokenizer)
-    chosen = convbert.choose_tokens(row, tokenizer, 0.15, np.random.default_rng(0))
-    assert chosen.tolist() == [[False, True, False]]
-
-
 def test_tokens_are_chosen_one_by_one(rows, tokenizer):
     """A token's neighbour is chosen with it as often as any other, however many pieces the word has."""
     ids, rng = with_ends(rows, tokenizer), np.random.default_rng(3)
@@ -294,7 +336,70 @@ def test_tokens_are_chosen_one_by_one(rows, tokenizer):
         assert pairs.sum() / both.sum() == pytest.approx(0.3**2, abs=0.005)
 
 
-# ---- reviews
+IDS = st.integers(0, 8006) | st.integers(0, 6)  # the first seven are the special ones
+ROWS = arrays.arrays(np.uint16, st.tuples(st.integers(1, 4), st.integers(1, 24)), elements=IDS)
+SHARES, SEEDS = st.floats(0.01, 0.9), st.integers(0, 2**32)
+
+
+@examples(200)
+@given(rows=ROWS, share=SHARES, seed=SEEDS)
+def test_just_the_share_is_chosen_and_nothing_special(tokenizer, processor, rows, share, seed):
+    chosen = convbert.choose_tokens(rows, tokenizer, share, np.random.default_rng(seed))
+    assert chosen.shape == rows.shape and chosen.dtype == bool
+    for row, marks in zip(rows, chosen):
+        ordinary = np.array([piece not in SPECIAL for piece in map(processor.id_to_piece, row.tolist())])
+        assert not (marks & ~ordinary).any()
+        assert marks.sum() == min(ordinary.sum(), max(1, round(share * ordinary.sum())))
+
+
+def words(row, processor):
+    """The positions of the ordinary tokens of each word; a piece with ▁ begins one."""
+    found = [[]]
+    for position, piece in enumerate(map(processor.id_to_piece, row.tolist())):
+        if piece.startswith("▁"):
+            found.append([])
+        if piece not in SPECIAL:
+            found[-1].append(position)
+    return found
+
+
+@examples(200)
+@given(rows=ROWS, share=SHARES, seed=SEEDS)
+def test_the_ablation_chooses_whole_words_but_for_one(tokenizer, processor, rows, share, seed):
+    chosen = whole_words(rows, tokenizer, share, np.random.default_rng(seed))
+    assert chosen.shape == rows.shape and chosen.dtype == bool
+    for row, marks in zip(rows, chosen):
+        parts = [marks[word] for word in words(row, processor)]
+        ordinary = sum(map(len, parts))
+        assert marks.sum() == sum(part.sum() for part in parts)  # no special one
+        assert marks.sum() == min(ordinary, max(1, round(share * ordinary)))
+        assert sum(part.any() and not part.all() for part in parts) <= 1
+
+
+@examples(150)
+@given(rows=ROWS, share=SHARES, seed=SEEDS, split=st.tuples(st.floats(0, 0.8), st.floats(0, 0.2)))
+def test_masked_rows_hold_what_they_held_or_what_is_asked(tokenizer, processor, rows, share, seed, split):
+    def masked():
+        rng = np.random.default_rng(seed)
+        batch = convbert.mask_rows(rows, tokenizer, share, rng, mask_share=split[0], random_share=split[1])
+        return batch["input_ids"], batch["labels"]
+
+    before, (inputs, labels) = rows.copy(), masked()
+    np.random.seed(0)
+    torch.manual_seed(1)
+    assert all(map(torch.equal, masked(), (inputs, labels)))  # by its rng alone
+    assert np.array_equal(rows, before)
+    cls, sep, mask = map(processor.piece_to_id, ("[CLS]", "[SEP]", "[MASK]"))
+    ids = torch.tensor([[cls, *row, sep] for row in rows.tolist()])
+    asked = labels != -100
+    assert torch.equal(labels[asked], ids[asked]) and torch.equal(inputs[~asked], ids[~asked])
+    assert not set(labels[asked].tolist()) & set(processor.piece_to_id(SPECIAL))
+    assert not set(inputs[asked].tolist()) & (set(processor.piece_to_id(SPECIAL)) - {mask})
+    if split[1] == 0:
+        assert ((inputs == ids) | (inputs == mask)).all()
+
+
+# ---- Reviews
 
 def table(tmp_path, *lines, head="id\tdocument\tlabel", newline="\n", encoding="utf-8"):
     path = tmp_path / "reviews.txt"
@@ -378,17 +483,86 @@ def test_missing_column_is_named(tmp_path):
         convbert.read_reviews(table(tmp_path, "1\ta\t1", head="id\ttext\tlabel"))
 
 
-# ---- batches
+LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), max_size=20)
+LINES |= st.text('" ,\\ㅋ가a0', max_size=8)  # quotes among them
+LABELS = st.sampled_from("01")
+REVIEWS = st.lists(st.tuples(LINES, LABELS), min_size=2, max_size=6)
+
+
+def quoted(text):
+    """By the rule of CSV, which quotes what holds a quote."""
+    return '"' + text.replace('"', '""') + '"' if '"' in text else text
+
+
+def reviews_file(folder, rows, newline="\n", encoding="utf-8"):
+    lines = ["id\tdocument\tlabel", *(f"{i}\t{text}\t{label}" for i, (text, label) in enumerate(rows)), ""]
+    (folder / "reviews.txt").write_bytes(newline.join(lines).encode(encoding))
+    return folder / "reviews.txt"
+
+
+def check_reviews(path, rows):
+    texts, labels = convbert.read_reviews(path)
+    assert list(zip(texts.tolist(), labels.tolist())) == [(text, int(label)) for text, label in rows]
+
+
+@examples(150)
+@given(rows=REVIEWS, newline=st.sampled_from(["\n", "\r\n"]),
+       encoding=st.sampled_from(["utf-8", "utf-8-sig"]))
+def test_reviews_quoted_twice_come_back_as_written(folder, rows, newline, encoding):
+    twice = [(quoted(quoted(text)), label) for text, label in rows]
+    check_reviews(reviews_file(folder, twice, newline, encoding), rows)
+
+
+@examples(150)
+@given(rows=REVIEWS)
+def test_reviews_that_are_not_quoted_come_back_as_written(folder, rows):
+    rows = [("x" + text if re.fullmatch('".*"', text, re.S) else text, label) for text, label in rows]
+    check_reviews(reviews_file(folder, rows), rows)
+
+
+@examples(100)
+@given(rows=REVIEWS, wrong=LINES.filter(lambda label: label not in ("0", "1")), place=st.integers(0, 6))
+def test_a_wrong_label_is_told_with_its_line(folder, rows, wrong, place):
+    rows.insert(place, ("글", wrong))
+    line = 2 + min(place, len(rows) - 1)
+    with pytest.raises(UserError, match=rf"reviews\.txt, line {line}: "):
+        convbert.read_reviews(reviews_file(folder, rows))
+
+
+@examples(100)
+@given(rows=REVIEWS, places=st.sets(st.integers(0, 5), min_size=1),
+       tail=st.sampled_from(["", "0", "1", "글"]))
+def test_a_tab_too_many_is_refused(folder, rows, places, tail):
+    """Even where all rows have one: it may stand in the document, and the label be another column."""
+    places = places if min(places) < len(rows) else {0}
+    rows = [(text, f"{label}\t{tail}" if i in places else label) for i, (text, label) in enumerate(rows)]
+    with pytest.raises(UserError, match=r"reviews\.txt"):
+        convbert.read_reviews(reviews_file(folder, rows))
+
+
+PIECES = st.sampled_from([b"\t", b"\t", b"\n", b"\n", b"\r", b'"', b"0", b"1", b"\0", b"\xff", b"#", b"\x1a",
+                          "글".encode(), b"document", b"label", b"\xef\xbb\xbf", b"1\tgood\t1\n"])
+GARBAGE = st.binary(max_size=100) | st.lists(PIECES, max_size=30).map(b"".join)
+
+
+@examples(300)
+@given(head=st.sampled_from([b"", b"id\tdocument\tlabel\n", b"label\tdocument\n"]), garbage=GARBAGE)
+def test_garbage_is_refused_or_read(folder, head, garbage):
+    (folder / "garbage.txt").write_bytes(head + garbage)
+    try:
+        texts, labels = convbert.read_reviews(folder / "garbage.txt")
+    except UserError as error:
+        assert "garbage.txt" in str(error) and len(str(error).splitlines()) == 1
+    else:
+        assert len(texts) == len(labels) >= 2
+        assert set(labels.tolist()) <= {0, 1} and {type(text) for text in texts} == {str}
+
+
+# ---- Batches
 
 @pytest.fixture
 def lengths():
     return np.random.default_rng(0).integers(3, 120, 1003)
-
-
-def test_buckets_cover_each_index_once(lengths):
-    batches = convbert.bucketed(lengths, 16, np.random.default_rng(0))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(1003))
-    assert sorted(map(len, batches)) == [1003 % 16] + [16] * (1003 // 16)
 
 
 def test_buckets_need_less_padding(lengths):
@@ -414,6 +588,19 @@ def test_buckets_come_in_random_order(lengths):
 def test_one_batch_holds_all_where_the_batch_is_larger(lengths):
     (batch,) = convbert.bucketed(lengths[:5], 16, np.random.default_rng(0))
     assert sorted(batch.tolist()) == list(range(5))
+
+
+@examples(150)
+@given(lengths=st.lists(st.integers(2, 50), min_size=1, max_size=120).map(np.array), B=st.integers(1, 20),
+       window=st.integers(1, 5), seed=SEEDS)
+def test_batches_hold_each_index_once_and_are_sorted(lengths, B, window, seed):
+    batches = convbert.bucketed(lengths, B, np.random.default_rng(seed), window)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    rest = [len(lengths) % B] if len(lengths) % B else []
+    assert sorted(map(len, batches)) == rest + [B] * (len(lengths) // B)
+    assert all((np.diff(lengths[batch]) >= 0).all() for batch in batches)
+    again = convbert.bucketed(lengths, B, np.random.default_rng(seed), window)
+    assert all(map(np.array_equal, batches, again))
 
 
 @pytest.fixture
@@ -443,128 +630,3 @@ def test_review_batch_holds_cls_text_sep(reviews, tokenizer, processor):
 def test_long_review_is_cut_between_cls_and_sep(reviews, tokenizer, processor):
     ids = reviews.batch(np.array([3]))["input_ids"][0].tolist()
     assert ids == [tokenizer.cls, *processor.encode("지루한 영화 " * 40)[:30], tokenizer.sep]
-
-
-# ---- schedule
-
-def rates(warmup, minutes=None, steps=200):
-    args = SimpleNamespace(max_minutes=minutes, max_steps=steps, learning_rate=1e-3, warmup_ratio=warmup)
-    states = [{"step": n, "seconds": 60 * (minutes or 0) * n / steps} for n in range(steps + 1)]
-    return np.array([convbert.schedule(args, state) for state in states]).T
-
-
-@pytest.mark.parametrize("minutes", [None, 3.0])
-@pytest.mark.parametrize("warmup", [0.1, 0.5])
-def test_rate_rises_to_its_peak_and_falls_to_nothing(warmup, minutes):
-    over, rate = rates(warmup, minutes)
-    peak = round(200 * warmup)
-    assert rate[0] < 0.05e-3
-    assert rate.max() == pytest.approx(1e-3, rel=0.05)
-    assert abs(rate.argmax() - peak) <= 1
-    assert np.diff(rate[: peak - 1]) == pytest.approx(1e-3 / peak)
-    assert np.diff(rate[peak + 1 : 200]) == pytest.approx(-1e-3 / (200 - peak))
-    assert rate[199] < 0.02e-3
-    assert over == pytest.approx(np.linspace(0, 1, 201), abs=0.003)
-    assert over[199] < over[200] == 1
-
-
-@pytest.mark.parametrize("minutes", [None, 3.0])
-@pytest.mark.parametrize("warmup", [0.0, 0.1])
-def test_rate_is_positive_before_the_end(warmup, minutes):
-    over, rate = rates(warmup, minutes)
-    begun = 1 if minutes else 0  # by the clock the very first step has rate 0
-    assert (rate[begun:][over[begun:] < 1] > 0).all()
-    assert (rate[over < 1] <= 1e-3).all()
-
-
-def test_run_by_the_clock_is_over_once_its_time_is():
-    args = SimpleNamespace(max_minutes=1.0, max_steps=None, learning_rate=1e-3, warmup_ratio=0.1)
-    assert convbert.schedule(args, {"step": 5, "seconds": 61.0})[0] == 1.0
-
-
-# ---- the optimiser's groups
-
-def options(**values):
-    return SimpleNamespace(**dict(weight_decay=0.01, layer_decay=0.8, device=torch.device("cpu")) | values)
-
-
-def by_name(model, args):
-    """{parameter: its group}, after checking that each parameter is in one group exactly."""
-    optimizer = convbert.make_optimizer(model, args)
-    pairs = [(id(parameter), group) for group in optimizer.param_groups for parameter in group["params"]]
-    assert sorted(key for key, _ in pairs) == sorted(map(id, model.parameters()))
-    groups = dict(pairs)
-    return {name: groups[id(parameter)] for name, parameter in model.named_parameters()}
-
-
-@pytest.fixture
-def config():
-    return convbert.ConvBertConfig(**{**convbert.SIZES["tiny"], "num_hidden_layers": 3, "vocab_size": 50})
-
-
-def test_biases_and_layer_norms_are_not_decayed(config):
-    for name, group in by_name(convbert.ConvBertForSequenceClassification(config), options()).items():
-        spared = name.split(".")[-1] == "bias" or "LayerNorm" in name
-        assert group["weight_decay"] == (0.0 if spared else 0.01), name
-
-
-def test_layers_learn_at_the_rates_of_electra(config):
-    L = config.num_hidden_layers
-    for name, group in by_name(convbert.ConvBertForSequenceClassification(config), options()).items():
-        parts = name.split(".")
-        if "layer" in parts:
-            power = L + 1 - int(parts[parts.index("layer") + 1])  # 2 at the top
-        else:
-            power = 0 if name.startswith("classifier.") else L + 2
-        assert group["scale"] == pytest.approx(0.8**power), name
-
-
-@pytest.mark.parametrize("kind", ["ConvBertForMaskedLM", "ConvBertForPreTraining"])
-def test_layers_learn_alike_without_layer_decay(config, kind):
-    groups = by_name(getattr(convbert, kind)(config), options(layer_decay=1.0))
-    assert {group["scale"] for group in groups.values()} == {1.0}
-
-
-# ---- scores
-
-class Oracle(torch.nn.Module):
-    """Logits from the first token of the text alone, so that each review can be scored by hand."""
-
-    def forward(self, input_ids, attention_mask, labels=None):
-        score = (input_ids[:, 1] % 7 - 3).float()
-        return convbert.ModelOutput(None, torch.stack([torch.zeros_like(score), score], dim=1))
-
-
-def scored(tokenizer, texts, labels):
-    args = SimpleNamespace(batch_size=4, device=torch.device("cpu"), precision="fp32")
-    return convbert.score_reviews(Oracle(), convbert.Reviews(texts, np.array(labels), tokenizer, 64), args)
-
-
-def test_scores_equal_a_count_by_hand(tokenizer, processor):
-    texts, labels = convbert.read_reviews(SAMPLE / "ratings_test.txt", 50)
-    scores = [processor.encode(text)[0] % 7 - 3 for text in texts]
-    count = Counter((label, int(score > 0)) for label, score in zip(labels.tolist(), scores))
-    precision = count[1, 1] / (count[1, 1] + count[0, 1])
-    recall = count[1, 1] / (count[1, 1] + count[1, 0])
-    losses = [math.log1p(math.exp(-score if label else score)) for label, score in zip(labels, scores)]
-    result = scored(tokenizer, texts, labels)
-    assert result["confusion_matrix"] == [[count[0, 0], count[0, 1]], [count[1, 0], count[1, 1]]]
-    assert result["eval_accuracy"] == (count[0, 0] + count[1, 1]) / 50
-    assert result["eval_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
-    assert result["eval_loss"] == pytest.approx(sum(losses) / 50)
-    assert result["eval_samples"] == 50
-
-
-def test_f1_is_0_where_nothing_is_positive(tokenizer, processor):
-    texts = [text for text in convbert.read_reviews(SAMPLE / "ratings_test.txt")[0]
-             if processor.encode(text)[0] % 7 < 3][:6]
-    result = scored(tokenizer, texts, [0] * 6)
-    assert (result["eval_f1"], result["eval_accuracy"]) == (0, 1)
-    assert result["confusion_matrix"] == [[6, 0], [0, 0]]
-
-
-def test_logits_come_in_the_order_of_the_reviews(tokenizer, processor):
-    texts = list(convbert.read_reviews(SAMPLE / "ratings_test.txt", 30)[0])
-    args = SimpleNamespace(batch_size=7, device=torch.device("cpu"), precision="fp32")
-    logits = convbert.classify(Oracle(), convbert.Reviews(texts, [0] * 30, tokenizer, 64), args)
-    assert logits[:, 1].tolist() == [processor.encode(text)[0] % 7 - 3 for text in texts]

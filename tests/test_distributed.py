@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch.distributed
-from test_resume import command, data, finish, losses  # noqa: F401
+from helpers import command, finish, losses
 
 import convbert
 import runs
@@ -32,7 +32,7 @@ def finish_torchrun(options, folder):
 
 
 @pytest.mark.parametrize("job", ["mlm", "rtd", "finetune"])
-def test_two_processes_give_the_losses_of_one(job, data, tmp_path):  # noqa: F811
+def test_two_processes_give_the_losses_of_one(job, data, tmp_path):
     options = command(job, data, *ACCUMULATE)
     finish(options, tmp_path / "one")
     out = finish_torchrun(options, tmp_path / "two")
@@ -52,7 +52,7 @@ def last_worker(process, folder):
     return max(pid for parent, pid in family if parent == process.pid)
 
 
-def test_run_with_a_dead_process_ends_with_a_message_and_goes_on_with_one_process(data, tmp_path):  # noqa: F811
+def test_run_with_a_dead_process_ends_with_a_message_and_goes_on_with_one_process(data, tmp_path):
     options = command("mlm", data, *ACCUMULATE, "--max_steps", "60", "--save_steps", "1")
     finish(options, tmp_path / "whole")
     process = torchrun(options, tmp_path / "killed")
@@ -66,7 +66,7 @@ def test_run_with_a_dead_process_ends_with_a_message_and_goes_on_with_one_proces
     assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
 
 
-def test_batches_that_processes_cannot_share_are_told(data, tmp_path):  # noqa: F811
+def test_batches_that_processes_cannot_share_are_told(data, tmp_path):
     process = torchrun(command("mlm", data), tmp_path / "run")
     _, err = process.communicate(timeout=300)
     assert process.returncode != 0

@@ -1,6 +1,7 @@
-"""Folders written here, opened by an unmodified `transformers`: the ids, the labels, the probabilities."""
+"""Beside an unmodified `transformers`: its models give our numbers, and it opens folders written here."""
 
 import argparse
+import dataclasses
 import json
 import os
 import random
@@ -14,8 +15,32 @@ from unittest import mock
 import pytest
 import sentencepiece
 import torch
+from helpers import (
+    answer,
+    gradients,
+    length_mask,
+    make,
+    models,
+    random_ids,
+    random_labels,
+    randomise,
+    same,
+    same_gradients,
+    saved,
+    some_inputs,
+    tiny,
+)
 
 import convbert
+from convbert import (
+    IGNORE,
+    SIZES,
+    ConvBertConfig,
+    ConvBertForMaskedLM,
+    ConvBertForPreTraining,
+    ConvBertForSequenceClassification,
+    ConvBertModel,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
 import common
@@ -61,7 +86,141 @@ def processor():
     return sentencepiece.SentencePieceProcessor(model_file=str(VOCAB / "kowiki.model"))
 
 
-# ---- Ids ---------------------------------------------------------------------------------------------------
+# ---- Hidden states, losses and gradients
+
+def published_size(size):
+    return SIZES[size] | dict(num_hidden_layers=2, vocab_size=200)
+
+
+SMALL = dict(vocab_size=200, embedding_size=24, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
+             intermediate_size=48, max_position_embeddings=310)
+PARITY = {  # name: configuration, length
+    "small": (published_size("small"), 20),
+    "medium-small": (published_size("medium-small"), 20),
+    "base": (published_size("base"), 12),
+    "two groups": (SMALL | dict(num_groups=2), 20),
+    "four groups": (SMALL | dict(num_groups=4), 20),
+    "E is not H": (SMALL | dict(embedding_size=10), 20),
+    "three layers": (SMALL | dict(num_hidden_layers=3), 20),
+    "one head": (SMALL | dict(num_attention_heads=1), 20),
+    "head ratio 4": (SMALL | dict(head_ratio=4), 20),
+    "wide kernel": (SMALL | dict(conv_kernel_size=15), 20),
+    "kernel of one": (SMALL | dict(conv_kernel_size=1), 20),
+    "odd length": (SMALL, 17),
+    "shorter than the kernel": (SMALL, 5),
+    "one token": (SMALL, 1),
+    "longer than 256": (SMALL, 300),
+}
+parity = pytest.mark.parametrize("case", PARITY)
+inputs_given = pytest.mark.parametrize("given", ["ids", "mask", "types", "all"])
+
+
+def hf_config(config):
+    names = [field.name for field in dataclasses.fields(config)]
+    values = dataclasses.asdict(config)
+    shared = names[: names.index("layer_norm_eps") + 1]
+    return transformers.ConvBertConfig(**{name: values[name] for name in shared})
+
+
+def pair(cls, case):
+    """A model, Hugging Face's with the same weights, and the length to try."""
+    values, T = PARITY[case]
+    model = randomise(cls(ConvBertConfig(**values, conv_padding_mask=False))).eval()
+    other = getattr(transformers, cls.__name__)(hf_config(model.config)).eval()
+    other.load_state_dict(model.state_dict(), strict=True)
+    return model, other, T
+
+
+def parity_inputs(T, given):
+    inputs = dict(input_ids=random_ids(3, T, vocab_size=200))
+    if given in ("mask", "all"):
+        inputs["attention_mask"] = length_mask([T, max(1, T // 2), max(1, T - 3)], T)
+    if given in ("types", "all"):
+        inputs["token_type_ids"] = torch.randint(2, (3, T))
+    return inputs
+
+
+@parity
+@inputs_given
+def test_hidden_state_is_hugging_faces(case, given):
+    model, other, T = pair(ConvBertModel, case)
+    inputs = parity_inputs(T, given)
+    with torch.no_grad():
+        same(model(**inputs), other(**inputs).last_hidden_state)
+
+
+@parity
+@pytest.mark.parametrize("given", ["ids", "all"])
+def test_mlm_is_hugging_faces(case, given):
+    model, other, T = pair(ConvBertForMaskedLM, case)
+    inputs = parity_inputs(T, given)
+    labels = random_labels(inputs["input_ids"])
+    ours, theirs = model(**inputs, labels=labels), other(**inputs, labels=labels)
+    same(ours.loss, theirs.loss)
+    same(ours.logits, theirs.logits[labels != IGNORE])
+    same(model(**inputs).logits, theirs.logits)
+    assert model(**inputs).loss is None
+    same_gradients(gradients(model, ours.loss), gradients(other, theirs.loss))
+
+
+@parity
+def test_classifier_is_hugging_faces(case):
+    model, other, T = pair(ConvBertForSequenceClassification, case)
+    inputs, labels = parity_inputs(T, "all"), torch.tensor([1, 0, 1])
+    ours, theirs = model(**inputs, labels=labels), other(**inputs, labels=labels)
+    same(ours.loss, theirs.loss)
+    same(ours.logits, theirs.logits)
+    same(model(**inputs).logits, theirs.logits)
+    assert model(**inputs).loss is None
+    same_gradients(gradients(model, ours.loss), gradients(other, theirs.loss))
+
+
+# ---- Folders
+
+@models
+@pytest.mark.parametrize("groups", [1, 2])
+def test_state_dicts_are_hugging_faces_in_both_directions(cls, groups):
+    model = make(cls, embedding_size=8, num_groups=groups)
+    other = getattr(transformers, cls.__name__)(hf_config(model.config))
+    other.load_state_dict(model.state_dict(), strict=True)
+    fresh = cls(model.config)
+    fresh.load_state_dict(other.state_dict(), strict=True)
+    inputs = some_inputs()
+    assert torch.equal(answer(fresh, **inputs), answer(model, **inputs))
+
+
+@models
+def test_hugging_face_opens_a_folder_saved_here(tmp_path, cls):
+    model = make(cls, embedding_size=8, num_groups=2, pad_token_id=3)
+    folder = saved(model, tmp_path)
+    other, report = getattr(transformers, cls.__name__).from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+    assert transformers.AutoConfig.from_pretrained(folder).pad_token_id == 3
+    inputs = some_inputs()
+    same(answer(other, **inputs), answer(model, **inputs))
+
+
+@models
+def test_a_folder_saved_by_hugging_face_opens_here(tmp_path, capsys, cls):
+    other = randomise(getattr(transformers, cls.__name__)(hf_config(tiny(embedding_size=8, num_groups=2))))
+    other.save_pretrained(tmp_path)
+    capsys.readouterr()
+    model = cls.from_pretrained(tmp_path, new_head=False)
+    assert capsys.readouterr().err == ""
+    inputs = some_inputs()
+    same(answer(model, **inputs), answer(other, **inputs))
+
+
+def test_hugging_face_opens_what_replaced_token_detection_saves(tmp_path):
+    model, ids = make(ConvBertForPreTraining, embedding_size=8), random_ids(2, 11)
+    saved(model, tmp_path)
+    other, report = transformers.ConvBertModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    same(answer(other, input_ids=ids), answer(model.convbert, input_ids=ids))
+
+
+# ---- Ids
+
 def same_ids(tokenizer, processor, texts):
     """With special tokens, without, and cut to 12 as convbert.py cuts."""
     begin, end = processor.piece_to_id(["[CLS]", "[SEP]"])
@@ -157,7 +316,8 @@ def test_special_tokens_are_where_convbert_has_them(tokenizer):
     assert len(tokenizer) == tokenizer.vocab_size == ours.size
 
 
-# ---- The files ---------------------------------------------------------------------------------------------
+# ---- The files
+
 def test_shipped_files_are_what_the_shipped_model_gives(processor):
     made = huggingface.tokenizer_files(processor)
     assert made == {name: (VOCAB / name).read_bytes() for name in FILES}
@@ -215,7 +375,8 @@ def test_a_model_of_another_kind_is_told_in_one_line(kind, tmp_path, capsys):
     assert not any((tmp_path / name).exists() for name in FILES)
 
 
-# ---- Pipelines ---------------------------------------------------------------------------------------------
+# ---- Pipelines
+
 @torch.no_grad()
 def stirred(model):
     """Random weights far enough from those of the start for the outputs to differ from text to text."""
@@ -299,7 +460,8 @@ def test_fill_mask_pipeline_gives_our_probabilities(folders):
         assert [answer["token"] for answer in theirs] == best.indices.tolist()
 
 
-# ---- A published model -------------------------------------------------------------------------------------
+# ---- A published model
+
 PUBLISHED = {  # config.json of the published small model, but for the number of layers
     "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "conv_kernel_size": 9, "embedding_size": 128,
     "eos_token_id": 2, "head_ratio": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 256,

@@ -6,9 +6,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_model import ConvBertModel, conv_types, make, random_ids
+from helpers import conv_types, make, random_ids
 
 import pictures
+from convbert import ConvBertModel
 
 LINES = [  # of a metrics.jsonl
     {"step": 0, "eval_accuracy": 0.5, "eval_loss": 0.7, "eval_samples": 4, "confusion_matrix": [[2, 0]] * 2},

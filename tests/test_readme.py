@@ -14,11 +14,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import copy_project
+from helpers import ROOT, copy_project
 
 import convbert
 
-ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")  # code in running text
 INSTALL = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install .*?txt && ", re.MULTILINE)

@@ -1,11 +1,9 @@
-"""Checkpoints: whenever a training is killed, the same command run again ends in the same bytes.
+"""Part 8, the run folder: whenever a training is killed, the same command run again ends in the same bytes.
 
 Most runs take place in this process. Those that are to be killed are forked off a server that has imported
 all there is to import, which saves the seconds of a start.
 """
 
-import contextlib
-import io
 import itertools
 import json
 import multiprocessing
@@ -15,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -23,126 +20,27 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from helpers import (
+    MODEL,
+    SIGNALS,
+    Harm,
+    at_call,
+    checkpoints,
+    command,
+    crash,
+    finish,
+    listing,
+    losses,
+    plain,
+    records,
+    results,
+    steps,
+    train,
+    zipped,
+)
 
 import convbert
 import runs
-
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
-MODEL = dict(vocab_size=8007, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-             intermediate_size=32, head_ratio=2, conv_kernel_size=3, num_groups=1, max_position_embeddings=64,
-             type_vocab_size=2, pad_token_id=0, generator_ratio=2)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Texts of their own, cut down, so that no token files appear in the repository."""
-    folder, sample = tmp_path_factory.mktemp("data"), Path(convbert.ROOT) / "web-crawler/sample"
-    for name, lines in (("kowiki.txt", 200), ("ratings_train.txt", 250), ("ratings_test.txt", 40)):
-        text = (sample / name).read_text(encoding="utf-8").splitlines(True)[:lines]
-        (folder / name).write_text("".join(text), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(MODEL))
-    return folder
-
-
-def command(job, data, *more):
-    """The options of a small run; of one given twice the last counts."""
-    job, _, variant = job.partition(" ")
-    options = ["--device", "cpu", "--num_threads", "1", "--precision", "fp32", "--max_seq_length", "32",
-               "--batch_size", "4", "--max_eval_samples", "8", "--config_name", data / "config.json",
-               "--logging_steps", "1", "--eval_steps", "5", "--save_steps", "3", "--max_steps", "12"]
-    if job == "finetune":
-        options += ["--task", "finetune", "--train_file", data / "ratings_train.txt"]
-        options += ["--test_file", data / "ratings_test.txt"]
-    else:
-        options += ["--task", "pretrain", "--objective", job, "--corpus", data / "kowiki.txt"]
-    if variant == "bf16":
-        options += ["--precision", "bf16"]
-    if variant == "wrap":  # three batches in an epoch of pretraining: it ends in the middle of an update
-        options += ["--gradient_accumulation_steps", "2", "--max_train_samples"]
-        options += ["70" if job == "finetune" else "13"]
-    return tuple(map(str, (*options, *more)))
-
-
-def run(options, folder):
-    """Runs the command line in this process: (exit status, stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    argv = mock.patch.object(sys, "argv", ["convbert.py", *options, "--output_dir", str(folder)])
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one that nobody handles shall not end pytest
-    try:
-        with argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            convbert.main()
-            status = 0
-    except SystemExit as leaving:
-        status = leaving.code or 0
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    return status, out.getvalue(), err.getvalue()
-
-
-def finish(options, folder):
-    status, _, err = run(options, folder)
-    assert status == 0, err
-    return err
-
-
-class Crash(BaseException):
-    """An end that nothing in convbert catches."""
-
-
-def at_call(name, number, action):
-    """Patches a function of convbert.py or runs.py: action() comes before its call of that number."""
-    module = convbert if hasattr(convbert, name) else runs
-    real, calls = getattr(module, name), itertools.count(1)
-
-    def patched(*args, **kwargs):
-        if next(calls) == number:
-            action()
-        return real(*args, **kwargs)
-
-    return mock.patch.object(module, name, patched)
-
-
-def crash(options, folder, update):
-    """Runs into a crash at the beginning of that update, counted from where the run begins."""
-    with at_call("training_step", update, mock.Mock(side_effect=Crash)), pytest.raises(Crash):
-        run(options, folder)
-
-
-def records(folder):
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def steps(folder):
-    return [record["step"] for record in records(folder) if "learning_rate" in record]
-
-
-def losses(folder):
-    """Of training and of evaluations, in their order."""
-    return [record.get("loss", record.get("eval_loss")) for record in records(folder)]
-
-
-def checkpoints(folder):
-    return sorted(int(path.name.split("-")[1]) for path in folder.glob("checkpoint-*"))
-
-
-def results(folder):
-    """All that must not depend on interruptions: everything but times."""
-    metrics, trained = records(folder), json.loads((folder / "train_results.json").read_text())
-    for record in (trained, *metrics):
-        record.pop("seconds", None)
-        record.pop("tokens_per_second", None)
-    names = ("model.safetensors", "config.json", "eval_results.json")
-    files = {name: (folder / name).read_bytes() for name in names}
-    return files | {"metrics.jsonl": metrics, "train_results.json": trained}
-
-
-def listing(folder):
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +59,7 @@ def reference(tmp_path_factory):
     return of
 
 
-# ---- Processes that are killed -----------------------------------------------------------------------------
+# ---- Processes that are killed
 
 def in_child(options, folder, log, snapshots=None):
     """The command line in a process of its own. At every change a copy of the folder goes into snapshots."""
@@ -323,6 +221,8 @@ def test_killed_between_two_changes_of_files_gives_the_same_bytes(killed_everywh
         assert results(folder) == reference(options), snapshot
 
 
+# ---- Signals
+
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
 def test_signal_to_the_real_command_line(number, data, tmp_path, reference):
     options, save_steps = command("mlm", data, "--max_steps", 80), "1000" if number in SIGNALS else "3"
@@ -352,7 +252,7 @@ def test_signal_to_the_real_command_line(number, data, tmp_path, reference):
 def test_signal_saves_at_the_end_of_the_step(number, job, name, call, step, data, tmp_path, reference):
     options, folder = command(job, data), tmp_path / "run"
     with at_call(name, call, lambda: os.kill(os.getpid(), number)):
-        status, _, err = run(options, folder)
+        status, _, err = train(options, folder)
     assert status == 128 + number
     assert f"{number.name}: saved at step {step};" in err
     assert checkpoints(folder)[-1] == step
@@ -371,13 +271,13 @@ def test_signal_in_the_last_step_lets_the_run_finish(number, data, tmp_path, ref
 def test_sigint_while_the_results_are_written_stops_and_can_be_resumed(data, tmp_path, reference):
     options = command("finetune", data)
     with at_call("finish", 1, lambda: os.kill(os.getpid(), signal.SIGINT)):
-        assert run(options, tmp_path / "run")[0] == 130
+        assert train(options, tmp_path / "run")[0] == 130
     assert not (tmp_path / "run/train_results.json").exists()
     finish(options, tmp_path / "run")
     assert results(tmp_path / "run") == reference(options)
 
 
-# ---- What --resume takes for the same run ------------------------------------------------------------------
+# ---- What --resume takes for the same run
 
 @pytest.fixture(scope="module", params=["mlm", "finetune"])
 def finished(request, data, tmp_path_factory):
@@ -397,7 +297,7 @@ def unfinished(data, tmp_path_factory):
 def refused(options, folder, *words):
     """The run ends with one line on stderr, which holds these words, and has changed no file."""
     before = listing(folder)
-    status, out, err = run(options, folder)
+    status, out, err = train(options, folder)
     assert status == 2 and out == "" and len(err.splitlines()) == 1, err
     assert err.startswith("convbert.py: error: ") and all(word in err for word in words), err
     assert listing(folder) == before
@@ -407,7 +307,7 @@ def test_a_finished_run_says_so_and_touches_nothing(finished):
     options, folder = finished
     before = listing(folder)
     for more in ((), ("--logging_steps", "7"), ("--resume",)):
-        status, out, err = run((*options, *more), folder)
+        status, out, err = train((*options, *more), folder)
         assert status == 0 and out == "" and "finished" in err
         assert listing(folder) == before
 
@@ -529,7 +429,7 @@ def test_after_an_overwrite_the_old_run_never_comes_back(data, tmp_path, referen
     assert results(tmp_path) == reference(options)
 
 
-# ---- Checkpoint folders ------------------------------------------------------------------------------------
+# ---- Checkpoints
 
 @pytest.mark.parametrize("limit, kept", [(1, [12]), (2, [9, 12]), (3, [6, 9, 12]), (9, [3, 6, 9, 12])])
 def test_save_total_limit_keeps_the_newest(limit, kept, data, tmp_path):
@@ -599,7 +499,7 @@ def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
     folder = shutil.copytree(folder, tmp_path / "run")
     for number in (3, 6):
         (folder / f"checkpoint-{number}/training_state.pt").write_bytes(b"")
-    status, _, err = run(options, folder)
+    status, _, err = train(options, folder)
     assert status == 2 and "no checkpoint can be read; --overwrite_output_dir" in err.splitlines()[-1]
 
 
@@ -635,109 +535,49 @@ def test_compiled_run_killed_and_run_again_has_the_losses_of_a_plain_one(job, da
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
-@pytest.mark.parametrize("job, more", [("mlm", ()), ("mlm", ("--compile",)), ("rtd", ()), ("finetune", ())])
-def test_dropout_is_for_fine_tuning_alone(job, more, data, tmp_path, monkeypatch):
-    """Of the update before the clock starts, which compiles, as well."""
-    run_model, modes = convbert.run_model, set()
+# ---- Checkpoints of others, and no room for one's own
 
-    def noted(model, batch, args):
-        modes.add((torch.is_grad_enabled(), model.training))
-        return run_model(model, batch, args)
-
-    monkeypatch.setattr(convbert, "run_model", noted)
-    monkeypatch.setattr(convbert.ConvBertLayer, "compile", lambda layer, dynamic: None)
-    finish((*command(job, data), *more), tmp_path)
-    assert modes == {(True, job == "finetune"), (False, False)}
-
-
-def minutes(data, job, number, *more):
-    options = command(job, data, "--eval_steps", "100000", *more)
-    at = options.index("--max_steps")
-    return (*options[:at], "--max_minutes", str(number), *options[at + 2 :])
+@pytest.mark.parametrize("write", [zipped, plain])
+def test_code_in_a_checkpoint_is_never_run(write, data, tmp_path):
+    options, made = command("mlm", data), tmp_path / "made"
+    crash(options, tmp_path / "run", 8)
+    for step in (3, 6):
+        write(Harm(made), tmp_path / f"run/checkpoint-{step}/training_state.pt")
+    status, _, err = train(options, tmp_path / "run")
+    assert status == 2 and "no checkpoint can be read" in err.splitlines()[-1]
+    assert not made.exists()
+    write(Harm(made), tmp_path / "known")()["harm"].close()
+    assert made.exists()  # so it would have been
 
 
-@pytest.mark.parametrize("job", ["mlm", "finetune"])
-def test_max_minutes_ends_with_a_learning_rate_near_zero(job, data, tmp_path):
-    options = minutes(data, job, 0.05, "--learning_rate", "1e-3")
-    finish(options, tmp_path)
-    train = [record for record in records(tmp_path) if "learning_rate" in record]
-    assert steps(tmp_path) == list(range(1, len(train) + 1))
-    assert 0 <= train[-1]["learning_rate"] < 2e-4 < max(record["learning_rate"] for record in train) <= 1e-3
-    assert all("eval_loss" in record for record in (records(tmp_path)[0], records(tmp_path)[-1]))
-    assert "finished" in finish(options, tmp_path)
+FULL = """
+import resource, sys
+most = int(sys.argv.pop(1))
+import convbert
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+convbert.main()
+"""
 
 
-def test_max_minutes_takes_at_least_one_step(data, tmp_path):
-    finish(minutes(data, "mlm", 1e-9), tmp_path)
-    assert steps(tmp_path) == [1] and checkpoints(tmp_path) == [1]
+def run_with_little_room(most, options, folder):
+    """The command line in a process that can write no file of more bytes: (exit status, stderr)."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(most), *options, "--output_dir", folder],
+                          capture_output=True, text=True, timeout=600,
+                          env=os.environ | {"PYTHONPATH": str(convbert.ROOT)})
+    return done.returncode, done.stderr
 
 
-def test_max_minutes_goes_on_counting_after_an_interruption(data, tmp_path):
-    options = minutes(data, "mlm", 0.03)
+@pytest.mark.parametrize("file", ["model.safetensors", "training_state.pt"])
+def test_no_room_for_a_checkpoint_is_told_and_the_one_before_stays(file, data, tmp_path, reference):
+    options = command("mlm", data)
     crash(options, tmp_path, 8)
-    spent = torch.load(tmp_path / "checkpoint-6/training_state.pt")["seconds"]
-    finish(options, tmp_path)
-    seconds = [record["seconds"] for record in records(tmp_path) if "seconds" in record]
-    assert spent > 0 and seconds == sorted(seconds) and steps(tmp_path) == list(range(1, len(seconds) + 1))
-    assert seconds[-1] >= 0.03 * 60
-
-
-# ---- The best epoch ----------------------------------------------------------------------------------------
-
-@pytest.fixture
-def overtrained(data, monkeypatch):
-    """(options, list) of a fine-tuning that gets easy reviews all right and unlearns it after step 20.
-
-    The list is that of the reviews that were scored: the dev split, again and again, and last the test file.
-    """
-    rows = [f"{i}\t{('좋아요', '싫어요')[i % 2]}\t{1 - i % 2}" for i in range(80)]
-    (data / "easy.txt").write_text("\n".join(["id\tdocument\tlabel", *rows, ""]), encoding="utf-8")
-    soon = {"initializer_range": 0.3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (data / "easy.json").write_text(json.dumps(MODEL | soon))  # for it to learn soon
-    training_step, score_reviews, scored = convbert.training_step, convbert.score_reviews, []
-
-    def step_that_unlearns(gradients, optimizer, batches, step):
-        loss = training_step(gradients, optimizer, batches, step)
-        if step >= 20:
-            with torch.no_grad():
-                gradients.model.classifier["out_proj"].weight.zero_()
-        return loss
-
-    def noted_score(model, reviews, args):
-        scored.append(reviews)
-        return score_reviews(model, reviews, args)
-
-    monkeypatch.setattr(convbert, "training_step", step_that_unlearns)
-    monkeypatch.setattr(convbert, "score_reviews", noted_score)
-    options = command("finetune", data, "--train_file", data / "easy.txt", "--seed", "0",
-                      "--config_name", data / "easy.json", "--batch_size", "8", "--max_steps", "30",
-                      "--learning_rate", "1e-2", "--layer_decay", "1")
-    return options, scored
-
-
-def best_step(folder, dev):
-    """The step of the best evaluation; the model in the folder must score the same on the dev split."""
-    evals = json.loads((folder / "train_results.json").read_text())["evals"]
-    best = max(evals, key=lambda scores: scores["eval_accuracy"])  # the first of equals
-    assert best["eval_accuracy"] > max(evals[0]["eval_accuracy"], evals[-1]["eval_accuracy"])
-    model = convbert.ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
-    args = Namespace(device=torch.device("cpu"), precision="fp32", batch_size=8)
-    assert {"step": best["step"]} | convbert.score_reviews(model, dev, args) == best
-    return best["step"]
-
-
-def test_finetune_keeps_the_best_epoch(overtrained, tmp_path):
-    options, scored = overtrained
-    finish(options, tmp_path)
-    assert 0 < best_step(tmp_path, dev=scored[0]) <= 20
-
-
-@pytest.mark.parametrize("save_steps, crashes", [(3, [29]), (23, [29]), (1, [22, 6]), (1000, [29])])
-def test_finetune_keeps_the_best_epoch_through_a_kill(save_steps, crashes, overtrained, tmp_path):
-    options, scored = overtrained
-    finish(options, tmp_path / "uninterrupted")
-    for update in crashes:
-        crash((*options, "--save_steps", str(save_steps)), tmp_path / "run", update)
-    finish(options, tmp_path / "run")
-    assert 0 < best_step(tmp_path / "run", dev=scored[0]) <= 20
-    assert results(tmp_path / "run") == results(tmp_path / "uninterrupted")
+    assert checkpoints(tmp_path) == [3, 6]
+    before = {path: known for path, known in listing(tmp_path).items() if "checkpoint-" in str(path)}
+    most = (tmp_path / "checkpoint-6" / file).stat().st_size - 1000
+    status, err = run_with_little_room(most, options, tmp_path)
+    errors = [line for line in err.splitlines() if "rror" in line]
+    assert status == 2 and len(errors) == 1 and errors[0].startswith("convbert.py: error: "), err
+    assert "Traceback" not in err and file in errors[0]
+    assert before.items() <= listing(tmp_path).items() and checkpoints(tmp_path) == [3, 6]
+    assert "checkpoint-6" in finish(options, tmp_path)
+    assert results(tmp_path) == reference(options)

@@ -1,13 +1,11 @@
-"""Hard cases: pages torn at random, dumps made to do harm, kills, readers beside a writer, a full disk.
+"""Hard cases: pages torn at random, dumps made to do harm, kills.
 
-Short versions of the long tests always run. The long ones take minutes: pytest tests/test_hardness.py -m slow
+Short versions of the long tests always run. The long ones take minutes: pytest -m slow
 """
 
 import contextlib
 import itertools
-import json
 import os
-import pickle
 import random
 import re
 import signal
@@ -15,18 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
-import torch
+from helpers import listing
 from test_crawler import check_error, check_success, extract, page, write_dump
-from test_resume import MODEL, checkpoints, command, crash, finish, listing, results
-from test_resume import run as train
-from test_wikitext import LINES, PAGES, SAMPLE, articles
+from test_wikitext import LINES, PAGES, articles
 
-import convbert
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
 import kowiki
 
 PROSE = "이 문서는 {}번째 문서이며, 시험에만 쓰려고 지어낸 짧은 글이다. 다른 뜻은 없고, 길이만 채울 뿐이다."
@@ -262,151 +255,3 @@ def test_extraction_killed_at_random_gives_the_same_bytes(kills, many, tmp_path)
     check_success(extract(dump, folder))
     assert (folder / "kowiki.txt").read_bytes() == text
     assert sorted(os.listdir(folder)) == ["kowiki.txt", "kowiki.txt.json"]
-
-
-# ---- Readers beside a writer
-
-WRITER = """
-import itertools, sys
-import torch
-import convbert
-models = []
-for heads in (2, 4):
-    torch.manual_seed(heads)
-    config = convbert.ConvBertConfig(**convbert.SIZES["tiny"], num_attention_heads=heads)
-    models.append(convbert.ConvBertForMaskedLM(config))
-for model, folder in zip(models, sys.argv[2:]):
-    model.save_pretrained(folder)
-print("begun", flush=True)
-for model in itertools.cycle(models):
-    model.save_pretrained(sys.argv[1])
-"""
-
-
-def test_readers_find_whole_files_while_a_model_is_replaced(tmp_path):
-    folders = [tmp_path / name for name in ("both", "first", "second")]
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, *folders], stdout=subprocess.PIPE,
-                              env=os.environ | {"PYTHONPATH": str(convbert.ROOT)})
-    seen = {"config.json": set(), "model.safetensors": set()}
-    try:
-        assert writer.stdout.readline() == b"begun\n"
-        known = {name: {(folder / name).read_bytes() for folder in folders[1:]} for name in seen}
-        while not all((folders[0] / name).exists() for name in seen):
-            assert writer.poll() is None
-        for number in itertools.count():
-            for name in seen:
-                seen[name].add((folders[0] / name).read_bytes())
-                assert seen[name] <= known[name]
-            if number >= 200 and seen == known:  # by then, both have been there
-                break
-        assert writer.poll() is None
-    finally:
-        writer.kill()
-        writer.communicate()
-
-
-# ---- Checkpoints of others, and no room for one's own
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    text = (SAMPLE / "kowiki.txt").read_text(encoding="utf-8").splitlines(True)[:200]
-    (folder / "kowiki.txt").write_text("".join(text), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(MODEL))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def expected(data, tmp_path_factory):
-    """The results of the run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("expected")
-    finish(command("mlm", data), folder)
-    return results(folder)
-
-
-class Harm:
-    """An object whose unpickling makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-def zipped(harm, path):
-    torch.save({"harm": harm}, path)
-    return lambda: torch.load(path, weights_only=False)
-
-
-def plain(harm, path):
-    path.write_bytes(pickle.dumps({"harm": harm}, protocol=2))
-    return lambda: pickle.loads(path.read_bytes())
-
-
-@pytest.mark.parametrize("write", [zipped, plain])  # each returns what would do the harm
-def test_code_in_a_checkpoint_is_never_run(write, data, tmp_path):
-    options, made = command("mlm", data), tmp_path / "made"
-    crash(options, tmp_path / "run", 8)
-    for step in (3, 6):
-        write(Harm(made), tmp_path / f"run/checkpoint-{step}/training_state.pt")
-    status, _, err = train(options, tmp_path / "run")
-    assert status == 2 and "no checkpoint can be read" in err.splitlines()[-1]
-    (tmp_path / "run/model.safetensors").unlink(missing_ok=True)
-    (tmp_path / "run/config.json").write_text(json.dumps(MODEL))
-    load = write(Harm(made), tmp_path / "run/pytorch_model.bin")
-    with pytest.raises(convbert.UserError, match=r"pytorch_model\.bin"):
-        convbert.ConvBertModel.from_pretrained(tmp_path / "run")
-    assert not made.exists()
-    load()["harm"].close()
-    assert made.exists()  # so it would have been
-
-
-FULL = """
-import resource, sys
-most = int(sys.argv.pop(1))
-import convbert
-resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-convbert.main()
-"""
-
-
-def run_with_little_room(most, options, folder):
-    """The command line in a process that can write no file of more bytes: (exit status, stderr)."""
-    done = subprocess.run([sys.executable, "-c", FULL, str(most), *options, "--output_dir", folder],
-                          capture_output=True, text=True, timeout=600,
-                          env=os.environ | {"PYTHONPATH": str(convbert.ROOT)})
-    return done.returncode, done.stderr
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "training_state.pt"])
-def test_no_room_for_a_checkpoint_is_told_and_the_one_before_stays(file, data, expected, tmp_path):
-    options = command("mlm", data)
-    crash(options, tmp_path, 8)
-    assert checkpoints(tmp_path) == [3, 6]
-    before = {path: known for path, known in listing(tmp_path).items() if "checkpoint-" in str(path)}
-    most = size(tmp_path / "checkpoint-6" / file) - 1000
-    status, err = run_with_little_room(most, options, tmp_path)
-    errors = [line for line in err.splitlines() if "rror" in line]
-    assert status == 2 and len(errors) == 1 and errors[0].startswith("convbert.py: error: "), err
-    assert "Traceback" not in err and file in errors[0]
-    assert before.items() <= listing(tmp_path).items() and checkpoints(tmp_path) == [3, 6]
-    assert "checkpoint-6" in finish(options, tmp_path)
-    assert results(tmp_path) == expected
-
-
-# ---- The clock on the wall
-
-def test_a_clock_that_jumps_changes_nothing(data, tmp_path):
-    """A run by minutes, on a stopwatch that moves a second each time it is read."""
-    options = command("mlm", data)
-    at = options.index("--max_steps")
-    options = (*options[:at], "--max_minutes", "0.5", *options[at + 2 :])
-    jumps = itertools.cycle([0, 2e9, 1e9, 1.5e9])
-    for name, clock in (("steady", lambda: 1e9), ("jumping", lambda: next(jumps))):
-        seconds = itertools.count(100)
-        with (mock.patch("time.time", clock),
-              mock.patch("time.perf_counter", lambda seconds=seconds: next(seconds))):
-            finish(options, tmp_path / name)
-    assert results(tmp_path / "jumping") == results(tmp_path / "steady")
-    assert json.loads((tmp_path / "jumping/train_results.json").read_text())["seconds"] >= 30
