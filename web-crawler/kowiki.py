@@ -32,7 +32,7 @@ from typing import NoReturn
 from xml.parsers import expat
 
 import common
-import huggingface
+import tokenizer_json
 import wikitext
 from common import UserError, disk_faults, file_sha1, manifest, read_json, replacing, write_json
 from tqdm import tqdm
@@ -516,7 +516,7 @@ def vocab_stage(args: Namespace) -> dict:
     about = {"corpus_sha1": file_sha1(corpus), "vocab_size": args.vocab_size,
              "sample_sentences": args.sample_sentences, "seed": args.seed,
              "sha1": hashlib.sha1(made.getvalue()).hexdigest(), "seconds": round(time.monotonic() - begin, 1)}
-    files = {"kowiki.vocab": "".join(pieces).encode(), **huggingface.tokenizer_files(processor),
+    files = {"kowiki.vocab": "".join(pieces).encode(), **tokenizer_json.tokenizer_files(made.getvalue()),
              "kowiki.model": made.getvalue()}  # last: where it is, the others are
     write_json(manifest(model), about)
     for name, data in files.items():
