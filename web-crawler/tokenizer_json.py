@@ -1,6 +1,6 @@
 """A vocabulary for Hugging Face's `transformers`: python tokenizer_json.py ../vocab/kowiki.model
 
-Writes tokenizer.json and tokenizer_config.json beside a SentencePiece model that kowiki.py has made.
+Writes tokenizer.json and tokenizer_config.json beside a SentencePiece model made by kowiki.py.
 A model folder that holds copies of both opens by AutoTokenizer, which gives SentencePiece's ids.
 tokenizer_config.json keeps the SHA-256 of the model, so that the files can be told from others'.
 
@@ -10,6 +10,7 @@ The ids may differ only in two kinds of text, and there the text of the pieces i
     compatibility characters newer than Unicode 12, which `tokenizers` does not know
 """
 
+import collections
 import hashlib
 import json
 import re
@@ -28,11 +29,12 @@ SPECIAL = [f"[{role.upper()}]" for role in ("pad", "unk", "bos", "eos", "sep", "
 SYMBOLS = ["[SEP]", "[CLS]", "[MASK]"]  # the special ones that SentencePiece finds in a text
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]  # spell what is no piece
 ORDINARY = len(SPECIAL) + len(BYTES)  # the first id that is neither
+ANY_SYMBOL = "|".join(map(re.escape, SYMBOLS))
 SPACE = "▁"  # how a piece spells it
 HALF_WIDTH_JAMO = r"[\x{FFA0}-\x{FFDC}]"
 
 
-# ---- Reading a model -------------------------------------------------------------------------------
+# ---- Reading a model -----------------------------------------------------------------------------
 def load(model: bytes) -> "SentencePieceProcessor":
     """A processor by the bytes of a SentencePiece model. Raises UserError if they are none."""
     import sentencepiece
@@ -56,14 +58,12 @@ def read_pieces(processor: "SentencePieceProcessor") -> list[str]:
     normal = processor.normalize("  Ⓐ\x01　 ㅋㅠ ～ ﾡￂ ")
     for wrong, why in (
         (pieces[: len(SPECIAL)] != SPECIAL, f"its pieces do not begin with {' '.join(SPECIAL)}"),
-        (byte_ids != list(ids[len(SPECIAL) : ORDINARY]), "no piece for every byte follows on these"),
+        (byte_ids != list(ids[len(SPECIAL) : ORDINARY]), "no 256 bytes follow on these"),
         (pieces[len(SPECIAL) : ORDINARY] != BYTES, "the bytes are out of order"),
         (scores != [-float(i) for i in range(len(scores))], "its type is not BPE"),
         (any(SPACE in piece[1:] for piece in pieces), "pieces hold spaces"),
         (normal != "▁A▁ㅋㅠ▁～▁\u1100\u1161", "its normalisation is another"),
         (encode(processor, "".join(SYMBOLS)) != [SPACE, *SYMBOLS], f"{SYMBOLS} are not found"),
-        (not all(spelled_out(processor, name) for name in [*SPECIAL, *BYTES]),
-         "a piece holds the beginning of such a name as [PAD] or <0x00>"),
     ):
         if wrong:
             raise UserError(f"not made by kowiki.py: {why}")
@@ -74,12 +74,7 @@ def encode(processor: "SentencePieceProcessor", text: str) -> list[str]:
     return processor.encode(text, out_type=str)
 
 
-def spelled_out(processor: "SentencePieceProcessor", name: str) -> bool:
-    """Whether the name of a special piece, met in a text, begins with a piece of one character."""
-    return name in SYMBOLS or encode(processor, "[MASK]" + name)[2] == name[0]
-
-
-# ---- The parts of tokenizer.json -------------------------------------------------------------------
+# ---- The parts of tokenizer.json -----------------------------------------------------------------
 def merges(pieces: list[str]) -> list[str]:
     """The pairs that join to a piece, those of the best piece first. SentencePiece joins any two
     ordinary pieces that do, and no bytes."""
@@ -135,15 +130,26 @@ def normalizer(processor: "SentencePieceProcessor") -> dict:
     return {"type": "Sequence", "normalizers": steps}
 
 
-def pre_tokenizer() -> dict:
-    """Cuts the text into words, each with the ▁ before it, which SentencePiece joins nothing across.
+def names_in_text(processor: "SentencePieceProcessor") -> str:
+    """A pattern for the first piece of a word that spells a name which no text can ask for, as
+    [PAD] or <0x41>. Such a word is a piece by its look alone, so it must not stay whole."""
+    rests = collections.defaultdict(list)
+    for name in [*SPECIAL, *BYTES]:
+        if name not in SYMBOLS:
+            piece = encode(processor, SYMBOLS[0] + name)[2]  # behind ▁ and the symbol
+            first = name[0] if piece in BYTES else piece
+            rests[first].append(re.escape(name[len(first) :]))
+    end = rf"(?: |\z|{ANY_SYMBOL})"
+    return "|".join(rf"{re.escape(first)}(?=(?:{'|'.join(rest)}){end})"
+                    for first, rest in rests.items())
 
-    The symbols stand alone. So does a [ or < behind one: else [MASK]<0x41> in a text would be cut
-    into two words that are pieces, and the second would become a byte.
+
+def pre_tokenizer(processor: "SentencePieceProcessor") -> dict:
+    """Cuts the text into words, each with the ▁ before it: SentencePiece joins nothing across them.
+
+    The symbols stand alone. Behind one, a word has no ▁, so a name is cut after its first piece.
     """
-    names = "|".join(map(re.escape, SYMBOLS))
-    others = "|".join(re.escape(name[1:]) for name in SPECIAL if name not in SYMBOLS)
-    pattern = rf"{names}|(?<={names})(?:\[(?={others})|<(?=0x[0-9A-F]{{2}}>))"
+    pattern = rf"{ANY_SYMBOL}|(?<={ANY_SYMBOL})(?:{names_in_text(processor)})"
     symbols = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
                "invert": False}
     words = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": "never", "split": True}
@@ -177,7 +183,7 @@ def bpe(pieces: list[str]) -> dict:
             "vocab": {piece: i for i, piece in enumerate(pieces)}, "merges": merges(pieces)}
 
 
-# ---- The files -------------------------------------------------------------------------------------
+# ---- The files -----------------------------------------------------------------------------------
 def tokenizer_files(model: bytes) -> dict[str, bytes]:
     """{name: content} of both files, by the bytes of a SentencePiece model. Raises UserError.
 
@@ -188,7 +194,7 @@ def tokenizer_files(model: bytes) -> dict[str, bytes]:
     pieces = read_pieces(processor)
     tokenizer: dict = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
-        "normalizer": normalizer(processor), "pre_tokenizer": pre_tokenizer(),
+        "normalizer": normalizer(processor), "pre_tokenizer": pre_tokenizer(processor),
         "post_processor": post_processor(pieces), "decoder": decoder(), "model": bpe(pieces)}
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512,
