@@ -1,26 +1,17 @@
-"""Folders written here, opened by an unmodified `transformers`: the ids, the labels, the probabilities."""
+"""Folders written here, opened by an unmodified `transformers`: the labels, the probabilities."""
 
 import argparse
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
-from unittest import mock
 
 import pytest
-import sentencepiece
 import torch
 
 import convbert
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
-import common
-import huggingface
-import kowiki
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # read as it is imported
 transformers = pytest.importorskip("transformers")
@@ -45,174 +36,6 @@ def copy_files(source, folder):
 @pytest.fixture(scope="module")
 def config():
     return convbert.ConvBertConfig(**convbert.SIZES["tiny"])
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory, config):
-    """The shipped files beside a model of ours, which is what decides on the class of the tokenizer."""
-    folder = tmp_path_factory.mktemp("shipped")
-    convbert.ConvBertForMaskedLM(config).save_pretrained(folder)
-    copy_files(VOCAB, folder)
-    return open_tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return sentencepiece.SentencePieceProcessor(model_file=str(VOCAB / "kowiki.model"))
-
-
-# ---- Ids ---------------------------------------------------------------------------------------------------
-def same_ids(tokenizer, processor, texts):
-    """With special tokens, without, and cut to 12 as convbert.py cuts."""
-    begin, end = processor.piece_to_id(["[CLS]", "[SEP]"])
-    expected = processor.encode(texts)
-    plain, marked, cut = (tokenizer(texts, **options)["input_ids"] for options in (
-        {"add_special_tokens": False}, {}, {"truncation": True, "max_length": 12}))
-    for i, (text, ids) in enumerate(zip(texts, expected)):
-        assert plain[i] == ids, f"{text!a}: {processor.encode(text, out_type=str)}"
-        assert marked[i] == [begin, *ids, end]
-        assert cut[i] == [begin, *ids[:10], end]
-
-
-ODD = {
-    "nothing": ["", " ", "   ", "\n", "\t \r\n", "\u3000", "\u200b", "\x00", "\x01", " \x7f ", "▁", "▁▁ ▁"],
-    "spaces": [" 앞", "뒤 ", "  둘   사이  ", "탭\t과\n줄\r\n바꿈", "\n\n가\n\n",
-               "가\u00a0나\u2003다\u3000라", "가\x0b나\x0c다\x85라", "가\x85", "\x85 가"],
-    "no width": ["가\u200b나", "가\u200c나\u200d다", "\ufeff가", "가\u2060나", "가\u00ad나",
-                 "a\u200d \u200db"],
-    "control": ["가\x00나", "\x01 가", "가\x1f \x1f나", "\x1b[31m빨강\x1b[0m", "\x8f\x9f가\x80",
-                "e\x01\u0301"],
-    "emoji": ["👍", "좋아요👍👍🏽", "👨\u200d👩\u200d👧 가족", "🇰🇷", "1\ufe0f\u20e3 ♥\ufe0f",
-              "ㅋㅋ😂😂😂ㅋㅋ", "½\u200d"],
-    "jamo": ["ㅋㅋㅋㅋㅋ", "ㅋㅠㅋㅠ", "ㅠㅠㅠ", "ㅇㅇ ㄴㄴ ㅇㅋ", "ㄱㅏㄱㅏ", "ㄱㅏㄳ", "아ㅏㅏㅏㅏ",
-             "가ㄴ", "ﾡￂ"],
-    "jamo behind a syllable": ["개ㄳ", "가ㅄ", "나\u11a8", "가ﾣ", "각ㄺ", "과ㄵ ㄶ"],
-    "old Hangul": ["나랏말ᄊᆞ미 듀ᇰ귁에달아", "ᄒᆞᆫ글", "ㆍ ㅿ ㆁ ㆆ", "\u115f\u1160",
-                   "\u1112\u119e\u11ab"],
-    "compatibility": ["ＡＢＣ　１２３！？", "ａ\u0301", "～ 〜 ~", "①② ㈜ ㎏ ½ ™", "ﬁ ﷺ", "ｶﾞｷﾞ",
-                      "豈 金"],
-    "marks": ["e\u0301 é", "a\u0323\u0302", "\u0301가", "q\u0307\u0323", "Ç C\u0327", "が か\u3099"],
-    "symbols": ["[SEP]", "[MASK]", "[CLS] 가 [SEP]", "나는 [MASK] 간다", "나는[MASK] 간다", "[MASK][MASK]은",
-                "［MASK］", "[mask] [MASK", "[SEP]▁[SEP]", "[MASK]가나다라 [SEP]이다", "\n[SEP]\n"],
-    "names that are no symbols": ["[PAD]", "[UNK] 가", "가[BOS]", "[EOS]나", "[PAD][PAD]", "[SEP][UNK][CLS]",
-                                  "[MASK][PAD]", "[[PAD]]", "<s></s><unk>"],
-    "literal space marks": ["▁가", "가▁나", "가 ▁ 나", "가▁", "▁▁가▁▁"],
-    "long": ["가나다라" * 500, "ㅋ" * 3000, "!" * 999, "." * 1000, "뷁" * 500, "a" * 777, "12345" * 300],
-    "unknown": ["뷁쀍", "뷁 쀍", "가뷁나", "ꙮ", "䲜䲜 䲜", "가𠮷𠮷나", "Ωß"],
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_odd_texts_have_sentencepieces_ids(tokenizer, processor, name):
-    same_ids(tokenizer, processor, ODD[name])
-
-
-def test_decomposed_text_has_sentencepieces_ids(tokenizer, processor):
-    lines = (SAMPLE / "kowiki.txt").read_text(encoding="utf-8").splitlines()[:200]
-    for form in ("NFD", "NFKD"):
-        same_ids(tokenizer, processor, [unicodedata.normalize(form, line) for line in lines])
-
-
-@pytest.mark.parametrize("name", ["kowiki.txt", "ratings_train.txt", "ratings_test.txt"])
-def test_sample_has_sentencepieces_ids(tokenizer, processor, name):
-    lines = (SAMPLE / name).read_text(encoding="utf-8").split("\n")
-    same_ids(tokenizer, processor, lines)
-
-
-def test_any_character_has_sentencepieces_ids(tokenizer, processor):
-    """All of Unicode 3.2, which Python keeps for ever, between others that are known."""
-    category = unicodedata.ucd_3_2_0.category
-    known = [chr(i) for i in range(1, 0x110000) if category(chr(i)) not in ("Cn", "Cs", "Co")]
-    texts = [f"가{char} {char}나" for char in known]
-    same_ids(tokenizer, processor, ["".join(texts[i : i + 50]) for i in range(0, len(texts), 50)])
-
-
-def test_any_piece_has_its_id_where_no_space_is_in_front(tokenizer, processor):
-    pieces = processor.id_to_piece(list(range(7, len(processor))))
-    same_ids(tokenizer, processor, ["[MASK]" + piece.replace("▁", " ") for piece in pieces])
-
-
-def test_random_mixtures_have_sentencepieces_ids(tokenizer, processor):
-    parts = [text for texts in ODD.values() for text in texts if len(text) < 20]
-    parts = [text for text in parts if not unicodedata.combining(text[:1] or " ")]
-    letters = "".join(parts) + "[]MASKSEPCLS가각힣ㄱㅏᄀ\u1161\u11a8 ㅋㅋ.!?0123abc"
-    letters = [char for char in letters if not unicodedata.combining(char)]
-    rng = random.Random(0)
-    texts = ["".join(rng.choices(letters, k=rng.randrange(1, 12))) for _ in range(3000)]
-    texts += [rng.choice(["", " "]).join(rng.sample(parts, 3)) for _ in range(1000)]
-    same_ids(tokenizer, processor, texts)
-
-
-def test_ids_read_back_as_text(tokenizer):
-    ids = tokenizer(" 배우들 연기가  정말[MASK] 좋았어요.")["input_ids"]
-    assert tokenizer.decode(ids) == "[CLS] 배우들 연기가 정말[MASK] 좋았어요.[SEP]"
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "배우들 연기가 정말 좋았어요."
-
-
-def test_special_tokens_are_where_convbert_has_them(tokenizer):
-    ours = convbert.Tokenizer(VOCAB / "kowiki.model")
-    roles = ("pad", "unk", "bos", "eos", "sep", "cls", "mask")
-    ids = [getattr(tokenizer, f"{role}_token_id") for role in roles]
-    assert ids == [ours.pad, 1, 2, 3, ours.sep, ours.cls, ours.mask]
-    assert len(tokenizer) == tokenizer.vocab_size == ours.size
-
-
-# ---- The files ---------------------------------------------------------------------------------------------
-def test_shipped_files_are_what_the_shipped_model_gives(processor):
-    made = huggingface.tokenizer_files(processor)
-    assert made == {name: (VOCAB / name).read_bytes() for name in FILES}
-
-
-def command(module, *options):
-    with mock.patch("sys.argv", [f"{module.__name__}.py", *map(str, options)]):
-        common.run(module.main)
-
-
-def test_a_vocabulary_of_ones_own_comes_with_its_files(tmp_path):
-    shutil.copy(SAMPLE / "kowiki.txt", tmp_path)
-    command(kowiki, "--stage", "vocab", "--output_dir", tmp_path, "--vocab_dir", tmp_path / "vocab",
-            "--vocab_size", 1500)
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "vocab/kowiki.model"))
-    tokenizer = open_tokenizer(tmp_path / "vocab")
-    same_ids(tokenizer, processor, (SAMPLE / "ratings_test.txt").read_text(encoding="utf-8").split("\n"))
-    written = [(tmp_path / "vocab" / name).read_bytes() for name in FILES]
-    for name in FILES:
-        (tmp_path / "vocab" / name).unlink()
-    command(huggingface, tmp_path / "vocab/kowiki.model")  # and by itself, for a model that is there
-    assert written == [(tmp_path / "vocab" / name).read_bytes() for name in FILES]
-
-
-TRAINING = dict(vocab_size=800, minloglevel=2, pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]",
-                bos_id=2, bos_piece="[BOS]", eos_id=3, eos_piece="[EOS]")
-SYMBOLS = dict(user_defined_symbols="[SEP],[CLS],[MASK]", model_type="bpe")
-UNFIT = {
-    "unigram": SYMBOLS | dict(model_type="unigram"),
-    "plain NFKC": SYMBOLS | dict(normalization_rule_name="nfkc"),
-    "small letters": SYMBOLS | dict(normalization_rule_name="nmt_nfkc_cf"),
-    "spaces kept": SYMBOLS | dict(remove_extra_whitespaces=False),
-    "no space in front": SYMBOLS | dict(add_dummy_prefix=False),
-    "space behind": SYMBOLS | dict(treat_whitespace_as_suffix=True),
-    "bytes": SYMBOLS | dict(byte_fallback=True, vocab_size=1200),
-    "pieces lack": dict(model_type="bpe"),
-}
-
-
-@pytest.mark.parametrize("kind", [*UNFIT, "cut", "text", "empty", "absent"])
-def test_a_model_of_another_kind_is_told_in_one_line(kind, tmp_path, capsys):
-    path = tmp_path / "a.model"
-    if kind in UNFIT:
-        sentencepiece.SentencePieceTrainer.train(input=str(SAMPLE / "ratings_train.txt"),
-                                                 model_prefix=str(tmp_path / "a"), **TRAINING | UNFIT[kind])
-    elif kind != "absent":
-        data = (VOCAB / "kowiki.model").read_bytes()
-        path.write_bytes({"cut": data[:5000], "text": "가나다\n".encode() * 99, "empty": b""}[kind])
-    with pytest.raises(SystemExit) as end:
-        command(huggingface, path)
-    lines = capsys.readouterr().err.splitlines()
-    assert end.value.code == 2
-    assert len(lines) == 1
-    assert "a.model" in lines[0]
-    assert not any((tmp_path / name).exists() for name in FILES)
 
 
 # ---- Pipelines ---------------------------------------------------------------------------------------------

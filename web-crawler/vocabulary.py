@@ -113,7 +113,7 @@ def train(texts: list[Path], size: int, count: int, seed: int) -> bytes:
                 sentence_iterator=lines, model_writer=made, vocab_size=size,
                 normalization_rule_tsv="rules.tsv", **TRAINING)
         except RuntimeError as error:
-            why = str(error).strip().splitlines()[-1]
+            why = str(error).rpartition("] ")[2].partition(" Increase")[0]  # without its own code
             names = ", ".join(map(str, texts))
             raise UserError(f"{names}: no vocabulary of {size} pieces ({why})") from None
     return made.getvalue()
@@ -131,17 +131,31 @@ def working_in(folder: str) -> Iterator[None]:
 
 
 def sentences(texts: list[Path], count: int, seed: int) -> Iterator[bytes]:
-    """Yields the lines that are not empty, or about `count` of them drawn at random; all if 0."""
-    share = count / max(1, sum(1 for _ in full_lines(texts))) if count else 1
+    """The lines that are not empty, or about `count` of them drawn at random; all if count is 0.
+
+    Raises UserError or OSError at once, where there is no text or it cannot be read: what is raised
+    within the iterator reaches the user as a fault of SentencePiece.
+    """
+    total = sum(1 for _ in full_lines(texts))
+    if not total:
+        raise UserError(f"{', '.join(map(str, texts))}: no text")
+    share = count / total if count else 1
     draw = random.Random(seed).random
-    yield from (line for line in full_lines(texts) if draw() < share)
+    return (line for line in full_lines(texts) if draw() < share)
 
 
 def full_lines(texts: list[Path]) -> Iterator[bytes]:
-    """Yields the lines that are not empty, without their ends."""
+    """Yields the lines that are not empty, without their ends. UserError where one is not UTF-8."""
     for text in texts:
         with open(text, "rb") as lines:
-            yield from filter(None, (line.rstrip(b"\r\n") for line in lines))
+            for number, line in enumerate(lines, 1):
+                try:
+                    line.decode()
+                except UnicodeDecodeError:
+                    raise UserError(f"{text}: line {number} is not UTF-8; if it is in cp949: "
+                                    f"iconv -f cp949 -t utf-8 {text}") from None
+                if line := line.rstrip(b"\r\n"):
+                    yield line
 
 
 # ---- Normalisation -------------------------------------------------------------------------------
@@ -186,7 +200,8 @@ def spellings() -> set[str]:
         elif codes:
             base, mark = chr(int(kind, 16)), chr(int(codes[0], 16))
             found.add(base + mark)
-            marks[base].add(mark)
+            if len(unicodedata.normalize("NFC", base + mark)) == 1:
+                marks[base].add(mark)
         if kind or unicodedata.combining(char):
             alike[unicodedata.normalize("NFKC", char)].add(char)
     for base in marks:
