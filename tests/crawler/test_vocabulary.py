@@ -322,7 +322,11 @@ def test_folder_without_permission_is_told(monkeypatch):
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
+import vocabulary
+with open(sys.argv.pop(1), encoding="utf-8") as file:
+    rules = json.load(file)
+vocabulary.normalisation_rules = lambda: rules
 left, real = int(sys.argv.pop(1)), os.replace
 def replace(*names):
     global left
@@ -340,11 +344,13 @@ def test_stage_killed_at_any_rename_is_made_good(corpus):
     options = ["--vocab_text", corpus / "kowiki.txt"]
     check_success(vocab(corpus / "whole", *options))
     names = ["kowiki.model", "kowiki.vocab", "tokenizer.json", "tokenizer_config.json"]
+    rules = corpus / "rules.json"
+    rules.write_text(json.dumps(vocabulary.normalisation_rules()), encoding="utf-8")
     for count in range(5):
         folder = corpus / str(count)
         line = ["--stage", "vocab", "--output_dir", folder, "--vocab_dir", folder,
                 "--vocab_size", 2000, *options]
-        killed = subprocess.run([sys.executable, "-c", KILLED, str(count), *map(str, line)],
+        killed = subprocess.run([sys.executable, "-c", KILLED, rules, str(count), *map(str, line)],
                                 capture_output=True, timeout=300,
                                 env=os.environ | {"PYTHONPATH": str(CRAWLER)})
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
