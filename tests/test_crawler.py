@@ -14,7 +14,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -605,9 +604,6 @@ def test_full_disk_is_told(many, server, waits, tmp_path):
     (tmp_path / "kowiki.txt").unlink()
     (tmp_path / f"{NAME}.part").symlink_to("/dev/full")
     check_error(fetch_dump(server, tmp_path), f"{NAME}.part", "No space left")
-    shutil.copy(SAMPLE / "kowiki.txt", tmp_path / "kowiki.txt")
-    (tmp_path / "kowiki.vocab.tmp").symlink_to("/dev/full")
-    check_error(vocab(tmp_path), "kowiki.vocab.tmp", "No space left")
     (tmp_path / "ratings_train.txt.tmp").symlink_to("/dev/full")
     check_error(local(tmp_path), "ratings_train.txt.tmp", "No space left")
     assert not waits
@@ -635,12 +631,10 @@ def test_folder_without_permission_is_told(server, tmp_path):
         closed = Path(folder) / "closed"
         closed.mkdir()
         dump = write_dump(Path(folder) / "a.xml", [page(1, PROSE.format(1))])
-        shutil.copy(SAMPLE / "kowiki.txt", closed)
         closed.chmod(0o555)
         with without_rights():
             check_error(fetch_dump(server, closed), "closed", "Permission denied")
             check_error(extract(dump, closed, "--overwrite"), "closed", "Permission denied")
-            check_error(vocab(closed), "closed", "Permission denied")
             check_error(reviews(closed, "--url", server.url), "closed", "Permission denied")
         dump.chmod(0)
         with without_rights():
@@ -668,68 +662,6 @@ def test_mistake_is_told_in_one_line(line, name, tmp_path, waits):
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
 
-# ---- Vocabulary
-
-def test_shipped_model_gives_the_published_pieces(capsys):
-    kowiki.show_examples(ROOT / "vocab/kowiki.model")
-    shown = capsys.readouterr().out.split("\n")
-    pieces = ["▁겨울 이 ▁되어 서 ▁날 씨 가 ▁무 척 ▁추 워 요 .",
-              "▁이번 ▁성 탄 절 은 ▁화 이트 ▁크리스 마 스가 ▁될 까 요 ?",
-              "▁겨울 에 ▁감 기 ▁조 심 하 시 고 ▁행 복 한 ▁연 말 ▁되 세 요 ."]
-    assert [line.strip() for line in shown[2::4]] == pieces
-    numbers = {piece: i for i, piece in enumerate(vocabulary(ROOT / "vocab/kowiki.vocab"))}
-    assert [line.split() for line in shown[3::4]] == [[str(numbers[piece]) for piece in line.split()]
-                                                      for line in pieces]
-
-
-def vocabulary(path):
-    return [line.split("\t")[0] for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
-def vocab(folder, *more):
-    return run(kowiki, "--stage", "vocab", "--output_dir", folder, "--vocab_dir", folder,
-               "--vocab_size", 1500, *more)
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    shutil.copy(SAMPLE / "kowiki.txt", tmp_path / "kowiki.txt")
-    return tmp_path
-
-
-def test_vocabulary_is_that_of_the_trainer_and_kept(corpus):
-    check_success(vocab(corpus))
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus / "kowiki.txt"), model_prefix=str(corpus / "plain"), model_type="bpe",
-        vocab_size=1500, max_sentence_length=999999, pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]",
-        bos_id=2, bos_piece="[BOS]", eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]",
-        minloglevel=2)
-    assert (corpus / "kowiki.vocab").read_bytes() == (corpus / "plain.vocab").read_bytes()
-    pieces = vocabulary(corpus / "kowiki.vocab")
-    assert pieces[:7] == ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[SEP]", "[CLS]", "[MASK]"]
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(corpus / "kowiki.model"))
-    assert [processor.id_to_piece(i) for i in range(1500)] == pieces
-    first = (corpus / "kowiki.model").read_bytes()
-    assert "kept" in check_success(vocab(corpus, "--vocab_size", 1400)).out
-    assert (corpus / "kowiki.model").read_bytes() == first
-    check_success(vocab(corpus, "--overwrite"))
-    assert (corpus / "kowiki.model").read_bytes() == first  # again the same
-
-
-def test_vocabulary_from_a_sample_depends_on_the_seed_alone(corpus):
-    models = []
-    for seed in (1, 1, 2):
-        check_success(vocab(corpus, "--overwrite", "--sample_sentences", 400, "--seed", seed))
-        models.append((corpus / "kowiki.vocab").read_bytes())
-    assert models[0] == models[1] != models[2]
-
-
-def test_vocabulary_beyond_the_text_is_told(corpus):
-    (corpus / "kowiki.txt").write_text("가나\n" * 20, encoding="utf-8")
-    check_error(vocab(corpus), "1500 pieces")
-    assert not (corpus / "kowiki.model").exists()
-
-
 # ---- Killed where it hurts most: before a file gets its name
 
 KILLED = """
@@ -747,32 +679,28 @@ kowiki.common.run(kowiki.main)
 """
 
 
-@pytest.mark.parametrize("stage, renames", [("download", 2), ("extract", 3), ("vocab", 5)])
-def test_stage_killed_at_any_rename_is_made_good(stage, renames, server, corpus):
-    dump = write_dump(corpus / "a.xml", revisions(30))
-    options = {"download": ["--url", server.url + "/kowiki/"], "extract": ["--dump", dump, "--processes", 1],
-               "vocab": ["--vocab_size", 1500]}[stage]
-    outputs = {"download": [NAME, f"{NAME}.json"], "extract": ["kowiki.txt", "kowiki.txt.json"],
-               "vocab": ["kowiki.model", "kowiki.model.json", "kowiki.vocab", "tokenizer.json",
-                         "tokenizer_config.json"]}
+@pytest.mark.parametrize("stage, renames", [("download", 2), ("extract", 3)])
+def test_stage_killed_at_any_rename_is_made_good(stage, renames, server, tmp_path):
+    dump = write_dump(tmp_path / "a.xml", revisions(30))
+    options = {"download": ["--url", server.url + "/kowiki/"],
+               "extract": ["--dump", dump, "--processes", 1]}[stage]
+    outputs = {"download": [NAME, f"{NAME}.json"], "extract": ["kowiki.txt", "kowiki.txt.json"]}
 
     def command(folder):
         folder.mkdir(exist_ok=True)
-        if stage == "vocab":
-            shutil.copy(corpus / "kowiki.txt", folder)
         return list(map(str, ["--stage", stage, "--output_dir", folder, "--vocab_dir", folder, *options]))
 
-    check_success(run(kowiki, *command(corpus / "whole")))
+    check_success(run(kowiki, *command(tmp_path / "whole")))
     for count in range(renames):
-        line = command(corpus / str(count))
+        line = command(tmp_path / str(count))
         killed = subprocess.run([sys.executable, "-c", KILLED, str(count), *line], capture_output=True,
                                 timeout=120, env=os.environ | {"PYTHONPATH": str(CRAWLER)})
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         check_success(run(kowiki, *line))
         for name in outputs[stage]:
-            made, whole = corpus / str(count) / name, corpus / "whole" / name
+            made, whole = tmp_path / str(count) / name, tmp_path / "whole" / name
             same = made.read_bytes() == whole.read_bytes()
-            assert same or name.endswith((".bz2.json", ".txt.json", ".model.json"))
+            assert same or name.endswith((".bz2.json", ".txt.json"))
             assert same or {*read_json(whole)} - {*read_json(made)} <= {"seconds"}  # of a file found there
 
 

@@ -4,16 +4,12 @@ import argparse
 import dataclasses
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
-from unittest import mock
 
 import pytest
-import sentencepiece
 import torch
 from helpers import (
     answer,
@@ -42,11 +38,6 @@ from convbert import (
     ConvBertModel,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
-import common
-import huggingface
-import kowiki
-
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # read as it is imported
 transformers = pytest.importorskip("transformers")
 
@@ -70,20 +61,6 @@ def copy_files(source, folder):
 @pytest.fixture(scope="module")
 def config():
     return convbert.ConvBertConfig(**convbert.SIZES["tiny"])
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory, config):
-    """The shipped files beside a model of ours, which is what decides on the class of the tokenizer."""
-    folder = tmp_path_factory.mktemp("shipped")
-    convbert.ConvBertForMaskedLM(config).save_pretrained(folder)
-    copy_files(VOCAB, folder)
-    return open_tokenizer(folder)
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return sentencepiece.SentencePieceProcessor(model_file=str(VOCAB / "kowiki.model"))
 
 
 # ---- Hidden states, losses and gradients
@@ -377,6 +354,9 @@ def test_a_model_of_another_kind_is_told_in_one_line(kind, tmp_path, capsys):
 
 # ---- Pipelines
 
+
+
+# ---- Pipelines ---------------------------------------------------------------------------------------------
 @torch.no_grad()
 def stirred(model):
     """Random weights far enough from those of the start for the outputs to differ from text to text."""

@@ -15,12 +15,10 @@ import concurrent.futures
 import contextlib
 import fcntl
 import hashlib
-import io
 import itertools
 import json
 import multiprocessing
 import os
-import random
 import re
 import signal
 import threading
@@ -32,16 +30,14 @@ from typing import NoReturn
 from xml.parsers import expat
 
 import common
-import huggingface
+import vocabulary
 import wikitext
-from common import UserError, disk_faults, file_sha1, manifest, read_json, replacing, write_json
+from common import UserError, disk_faults, file_sha1, manifest, read_json, write_json
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
 DUMPS = "https://dumps.wikimedia.org/kowiki/"
 DUMP_NAME = "kowiki-{}-pages-articles.xml.bz2"
-EXAMPLES = ("겨울이 되어서 날씨가 무척 추워요.", "이번 성탄절은 화이트 크리스마스가 될까요?",
-            "겨울에 감기 조심하시고 행복한 연말 되세요.")
 Dump = tuple[str, str | None, int | None, str | None]  # its address, date, bytes and SHA-1
 
 
@@ -487,72 +483,8 @@ def store_articles(store: common.Store, batch: list[dict], all_of_them: bool) ->
     return store.update(documents, ["revision", "text"] if all_of_them else ["revision"]) if documents else 0
 
 
-# ---- Vocabulary --------------------------------------------------------------------------------------------
-SPECIAL: dict = dict(pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]",
-                     eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]")
-
-
-def vocab_stage(args: Namespace) -> dict:
-    """kowiki.model, .vocab and tokenizer*.json from kowiki.txt; returns what FILE.json says of them."""
-    import sentencepiece
-
-    corpus, model = args.output_dir / "kowiki.txt", args.vocab_dir / "kowiki.model"
-    if model.exists() and not args.overwrite:
-        print(f"vocab: {model} is there already, and kept: models trained with it need it (else --overwrite)")
-        return read_json(manifest(model))
-    if not corpus.exists():
-        raise UserError(f"{corpus}: no text to train on; see --stage extract")
-    begin, made = time.monotonic(), io.BytesIO()
-    args.vocab_dir.mkdir(parents=True, exist_ok=True)
-    try:  # from an iterator, because the name of a file would become a part of the model
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=sentences(corpus, args.sample_sentences, args.seed), model_writer=made,
-            model_type="bpe", vocab_size=args.vocab_size, max_sentence_length=999999, minloglevel=1,
-            **SPECIAL)
-    except RuntimeError as error:
-        raise UserError(f"{corpus}: no vocabulary of {args.vocab_size} pieces ({last_line(error)})") from None
-    processor = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
-    pieces = [f"{processor.id_to_piece(i)}\t{processor.get_score(i):g}\n" for i in range(len(processor))]
-    about = {"corpus_sha1": file_sha1(corpus), "vocab_size": args.vocab_size,
-             "sample_sentences": args.sample_sentences, "seed": args.seed,
-             "sha1": hashlib.sha1(made.getvalue()).hexdigest(), "seconds": round(time.monotonic() - begin, 1)}
-    files = {"kowiki.vocab": "".join(pieces).encode(), **huggingface.tokenizer_files(processor),
-             "kowiki.model": made.getvalue()}  # last: where it is, the others are
-    write_json(manifest(model), about)
-    for name, data in files.items():
-        with replacing(args.vocab_dir / name) as temporary:
-            temporary.write_bytes(data)
-    return about
-
-
-def sentences(corpus: Path, count: int, seed: int) -> Iterator[bytes]:
-    """Yields the lines that are not empty, or about `count` of them drawn at random; all if count is 0."""
-    with open(corpus, "rb") as lines:
-        share = count / max(1, sum(line != b"\n" for line in lines)) if count else 1
-        draw = random.Random(seed).random
-        lines.seek(0)
-        yield from (line.rstrip(b"\n") for line in lines if line != b"\n" and draw() < share)
-
-
-def last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
-
-
-def show_examples(model: Path) -> None:
-    """Prints the three example sentences as pieces and as ids."""
-    import sentencepiece
-
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{model}: not a SentencePiece model ({last_line(error)})") from None
-    for sentence in EXAMPLES:
-        print(f"\n{sentence}\n  {' '.join(processor.encode(sentence, out_type=str))}\n  "
-              f"{' '.join(map(str, processor.encode(sentence)))}")
-
-
 # ---- Command line ------------------------------------------------------------------------------------------
-STAGES = {"download": download_stage, "extract": extract_stage, "vocab": vocab_stage}
+STAGES = {"download": download_stage, "extract": extract_stage, "vocab": vocabulary.vocab_stage}
 
 
 def parse_options() -> Namespace:
@@ -568,6 +500,8 @@ def parse_options() -> Namespace:
     add("--min_chars", type=int, default=50, help="Articles with less text are dropped.")
     add("--page_seconds", type=float, default=20, help="CPU time that a page may take.")
     add("--processes", type=int, default=os.cpu_count(), help="How many convert pages.")
+    add("--vocab_text", type=Path, nargs="+", metavar="FILE",
+        help="Texts to make the vocabulary from; else kowiki.txt and, if it is there, nsmc/reviews.txt.")
     add("--vocab_size", type=int, default=8007, help="Pieces, with the seven special ones.")
     add("--sample_sentences", type=int, default=0, help="Lines to make the vocabulary from; 0: all.")
     add("--seed", type=int, default=42, help="Decides that sample.")
@@ -609,7 +543,7 @@ def main() -> None:
     for stage, about in results.items():
         summary(stage, about)
     if "vocab" in stages:
-        show_examples(args.vocab_dir / "kowiki.model")
+        vocabulary.show_examples(args.vocab_dir / "kowiki.model")
 
 
 if __name__ == "__main__":
