@@ -1,95 +1,117 @@
-"""ConvBERT for Korean in one file: model, pretraining, fine-tuning.
+"""ConvBERT for Korean in one file: the model of the paper, its pretraining, fine-tuning and use.
 
-Jiang et al., "ConvBERT: Improving BERT with Span-based Dynamic Convolution", NeurIPS 2020, arXiv 2008.02496.
-Many heads of BERT's self-attention only ever look at their neighbours, at the full price of T² scores.
-ConvBERT halves the width of attention and gives the other half to a convolution whose kernel is made anew at
-every position, from the span of tokens around it. The ideas, in the order in which they stand below:
+Jiang et al., "ConvBERT: Improving BERT with Span-based Dynamic Convolution", NeurIPS 2020,
+arXiv 2008.02496.
 
-    span-based dynamic    ks_t = Σ_j dw_j ⊙ x_{t+j−p} · W_pw + b        key of the span around t   (section 2)
-    convolution           w_t  = softmax_K( (q_t ⊙ ks_t) · W_f )        one kernel per position and head
-                          o_t  = Σ_j w_{t,j} u_{t+j−p},   u = x · W_u   applied to values of its own
-    mixed attention       y    = [ softmax(q kᵀ/√D) v ; o ] · W_o       both halves, side by side
-    grouped linear        feed-forward weights are G diagonal blocks, 1/G of the parameters        (section 3)
-    pretraining           masked language modelling or ELECTRA's replaced token detection          (section 4)
-A shape stands at the end of the line that makes it, in these letters:
-    B batch     T length     V vocabulary    E embedding_size    H hidden_size    I intermediate_size
-    K conv_kernel_size, p = (K−1)/2          γ head_ratio        G num_groups     M labelled positions
-    N heads in each half = heads/γ           D head size         A = N·D, the width of each half
+Why a convolution beside attention?  A head of self-attention compares every token with all T
+tokens: T² scores.  Many heads of a trained BERT use only the scores of near tokens.  A convolution
+looks at the K nearest tokens from the start, for T·K weights.  So ConvBERT keeps half of the heads
+for what is far away, and puts a convolution in the place of the others.
 
-Departures from the authors' code: padding is kept out of both convolutions (`conv_padding_mask: false` lets
-it in again); 30 % of the tokens are masked, not 15, and 80/10/10 for masked language modelling; no dropout in
-pretraining; the classifier's hidden layer, and the size of heads where γ ≠ 2 and in the generator, are
-Hugging Face's, as all names are; Adam corrects its bias; dropout is in steps of 1/256.
-The machine and what a run leaves on disk are in runs.py, what is drawn in pictures.py: no part of the paper.
+Why is its kernel made from a span?  An ordinary convolution has one kernel for all positions.
+Dynamic convolution (Wu et al. 2019) makes the kernel from the token at the position, so that the
+same token always gets the same kernel.  But 배 is a pear, a boat or a belly, and only the words
+around it tell.  ConvBERT makes the kernel from the token and its K neighbours: from what the token
+means there.
+
+    span key                ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b      section 3.2 of the paper
+    kernel                  w_t  = softmax_K( W_f (q_t ⊙ ks_t) )       one a position and head, 3.2
+    span-based convolution  o_t  = Σ_j w_{t,j} u_{t+j−p},   u = W_u x  u: values of its own, 3.2
+    mixed attention         y    = W_o [ softmax(q kᵀ/√D) v ; o ]      both halves, 3.3
+    grouped linear          feed-forward weights of G diagonal blocks  1/G of the parameters, 3.3
+
+A line that changes a shape ends with the new one, in these letters:
+    B batch    T length    V vocabulary    E embedding_size   H hidden_size    I intermediate_size
+    K conv_kernel_size, p = (K−1)/2        G num_groups       M masked tokens  C classes
+    N heads of attention, and as many of convolution          D head size      A = N·D
+
+Departures from the authors' code: both convolutions see zeros at padding (`conv_padding_mask:
+false` shows them the padding again); 30 % of the tokens are masked, not 15, and 80/10/10 for the
+masked LM; pretraining has no dropout; the classifier's hidden layer, and the head size where
+head_ratio is not 2, are Hugging Face's, like all names; Adam corrects its bias; dropout on a CPU is
+rounded to 1/256.
+
+    python convbert.py --task pretrain       # on Korean Wikipedia, into runs/pretrain
+    python convbert.py --task finetune       # on NSMC's film reviews, into runs/finetune
+    python convbert.py --task predict --text "배우들 연기가 정말 좋았어요"
 """
 
 import argparse
 import contextlib
+import ctypes
+import difflib
+import errno
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
+import queue
+import re
+import shutil
+import signal
 import sys
+import threading
 import time
 from argparse import Namespace
-from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections import Counter, namedtuple
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import sentencepiece
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from filelock import FileLock, Timeout
 from numpy import ndarray as Array
 from numpy.random import Generator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW, Optimizer
-from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
-import pictures
-import runs
-from runs import RANK, WORLD, UserError, replacing, write_json
-
 ROOT = Path(__file__).resolve().parent
-IGNORE = -100  # the label of a position that has none; PyTorch's convention
-LABELS = ("negative", "positive")
+RANK = int(os.environ.get("RANK", 0))  # set by torchrun: the number of this process
+WORLD = int(os.environ.get("WORLD_SIZE", 1))  # and of how many
+IGNORE = -100  # the label of a position that has none: PyTorch's convention
+NSMC_LABELS = {0: "negative", 1: "positive"}
 
 
-def recomputed(f: Callable, x: Tensor, *more: Tensor, **options: Any) -> Tensor:
-    """f(x, ...), x [B, ..., T, D], without its intermediate results, which the backward pass computes again:
-    saves memory where that is cheap. For functions without dropout, which would be drawn anew."""
-    if x.is_cuda or x.size(0) * x.size(-2) < 2048:  # B·T, or m² of logits [m, V]: not worth the time
-        return f(x, *more, **options)
-    return checkpoint(f, x, *more, use_reentrant=False, preserve_rng_state=False, **options)
+class UserError(Exception):
+    """Something the user can put right.  The command line prints it as one line, with status 2."""
 
 
-# ---- 1. Configuration --------------------------------------------------------------------------------------
+# ---- 1. Configuration ----------------------------------------------------------------------------
 SIZES: dict[str, dict] = {  # as published, but for tiny; what is not named is as in small
     "tiny": dict(embedding_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2),
     "small": dict(),
-    "medium-small": dict(hidden_size=384, num_attention_heads=8, intermediate_size=1536, num_groups=2),
-    "base": dict(embedding_size=768, hidden_size=768, num_attention_heads=12, intermediate_size=3072,
-                 generator_ratio=3),
+    "medium-small": dict(hidden_size=384, num_attention_heads=8, intermediate_size=1536,
+                         num_groups=2),
+    "base": dict(embedding_size=768, hidden_size=768, num_attention_heads=12,
+                 intermediate_size=3072, generator_ratio=3),
 }
 
 
 @dataclass
 class ConvBertConfig:
-    """Hyper-parameters under Hugging Face's names, small by default. UserError if they make no model."""
+    """Hyper-parameters under Hugging Face's names, ConvBERT-small by default.
+
+    Raises UserError if they make no model.
+    """
 
     vocab_size: int = 8007
     embedding_size: int = 128
     hidden_size: int = 256
     num_hidden_layers: int = 12
-    num_attention_heads: int = 4
+    num_attention_heads: int = 4  # of which attention keeps 1 in head_ratio
     intermediate_size: int = 1024
     head_ratio: int = 2
     conv_kernel_size: int = 9
@@ -102,210 +124,346 @@ class ConvBertConfig:
     attention_probs_dropout_prob: float = 0.1
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
-    conv_type: str = "sdconv"  # from here on not in Hugging Face; see ConvBertSelfAttention
-    conv_padding_mask: bool = True  # off: padding leaks through the convolutions, as in the published code
+    id2label: dict[int, str] = field(default_factory=NSMC_LABELS.copy)
+    conv_type: str = "sdconv"  # from here on not in Hugging Face; a key of CONVOLUTIONS
+    conv_padding_mask: bool = True  # false: padding leaks through the convolutions, as published
     generator_ratio: int = 4  # replaced token detection: how many times narrower the generator is
 
     def __post_init__(self) -> None:
-        for name, default in vars(type(self)).items():
-            value, kind = getattr(self, name), type(default)
-            low, high = {int: (int(name != "pad_token_id"), 10**6), bool: (0, 1)}.get(kind, (0, 0.99))
-            if kind in (int, float, bool) and not (type(value) in (kind, int) and low <= value <= high):
-                raise UserError(f"config: {name} must be {kind.__name__} from {low} to {high}, not {value!r}")
-        H, h, G, K = self.hidden_size, self.num_attention_heads, self.num_groups, self.conv_kernel_size
-        halves = 1 if self.conv_type == "noconv" else 2
-        self.num_heads = max(1, h // self.head_ratio) if halves == 2 else h  # N
-        self.head_size = H // self.num_heads // halves  # D
-        for wrong, why in (
-            (self.conv_type not in ("sdconv", "dynamic", "light", "noconv"), f"no {self.conv_type!r}"),
-            (self.hidden_act != "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}"),
-            (K % 2 == 0, f"conv_kernel_size {K} must be odd"),
-            (H % h or H % (self.num_heads * halves), f"hidden_size {H} must divide by {h} heads, in halves"),
-            (H % G or self.intermediate_size % G, f"hidden and intermediate size must divide by {G} groups"),
-            (self.pad_token_id >= self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece"),
-            (self.initializer_range == 0, "initializer_range must not be 0"),
-        ):
-            if wrong:
+        def need(condition: bool, why: str) -> None:
+            if not condition:
                 raise UserError(f"config: {why}")
 
+        limits = {int: (1, 10**6), float: (0, 0.99), bool: (0, 1)}
+        for name, value in vars(self).items():
+            kind = type(getattr(type(self), name, None))
+            if kind in limits:
+                low, high = (0, 10**6) if name == "pad_token_id" else limits[kind]
+                need(type(value) in (kind, int) and low <= value <= high,
+                     f"{name} must be {kind.__name__} from {low} to {high}, not {value!r}")
+        H, h = self.hidden_size, self.num_attention_heads
+        G, K = self.num_groups, self.conv_kernel_size
+        need(self.conv_type in CONVOLUTIONS, f"conv_type must be one of {[*CONVOLUTIONS]}")
+        need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
+        need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
+        need(H % h == H % (self.num_heads * self.halves) == 0,
+             f"hidden_size {H} must divide by {h} heads, in halves")
+        need(H % G == self.intermediate_size % G == 0,
+             f"hidden and intermediate size must divide by {G} groups")
+        need(self.pad_token_id < self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece")
+        need(self.initializer_range != 0, "initializer_range must not be 0")
+        need([*self.id2label] == [*range(len(self.id2label))] and len(self.label2id) > 1,
+             f"id2label must name classes 0, 1, ..., each by its own name, not {self.id2label}")
+
+    @property
+    def halves(self) -> int:
+        """2 where a convolution shares the width with attention, else 1."""
+        return CONVOLUTIONS[self.conv_type].halves
+
+    @property
+    def num_heads(self) -> int:
+        """N, the heads that head_ratio leaves to attention."""
+        h = self.num_attention_heads
+        return h if self.halves == 1 else max(1, h // self.head_ratio)
+
+    @property
+    def head_size(self) -> int:
+        """D, the channels of a head."""
+        return self.hidden_size // self.num_heads // self.halves
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        return {name: number for number, name in self.id2label.items()}
+
     @classmethod
-    def from_pretrained(cls, path: Path | str) -> "ConvBertConfig":
-        """Reads config.json: the file, or the folder that holds it."""
+    def from_pretrained(cls, path: Path | str, **changes: Any) -> "ConvBertConfig":
+        """Reads config.json: the file, or the folder that holds it.  `changes` replace its values.
+
+        Raises UserError, with the name of the file.
+        """
         path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("model_type", "convbert") != "convbert":
                 raise UserError("not a ConvBERT model's")
-            names = [field.name for field in fields(cls)]
-            if missing := [name for name in names[: names.index("hidden_act")] if name not in values]:
+            names = [item.name for item in fields(cls)]
+            needed = names[: names.index("hidden_act")]
+            if missing := [name for name in needed if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
-            return cls(**{name: values[name] for name in names if name in values})
+            labels = values.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}  # as in transformers
+            values["id2label"] = {int(number): str(name) for number, name in labels.items()}
+            return cls(**{name: values[name] for name in names if name in values} | changes)
         except FileNotFoundError:
-            raise UserError(f"{path}: not there; train it, or see --model_name_or_path, --size") from None
+            raise UserError(f"{path}: no such file; train a model first, or see --size") from None
         except (UserError, OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: {error}") from None
 
 
-# ---- 2. Convolutions: three ways to make a kernel, one to apply it -----------------------------------------
+# ---- 2. Mixed attention --------------------------------------------------------------------------
 def convolve(values: Tensor, kernels: Tensor) -> Tensor:
-    """out[b,n,t] = Σ_j kernels[b,n,t,j] · values[b,n,t+j−p], with zeros beyond the ends of the sequence.
-    values [B, N, T, D], kernels [B or 1, N, T, K]: one per head and position, shared by its D channels."""
+    """o_t = Σ_j w_{t,j} u_{t+j−p}, with zeros beyond both ends of the text (section 3.2).
+
+    values u [B, N, T, D], kernels w [B or 1, N, T, K]: a kernel for each head and position, which
+    the D channels of the head share.  Returns [B, N, T, D].
+    """
+    if band_is_faster(values):
+        return convolve_by_band(values, kernels)  # the same as one matrix product: section 9
     T, K = kernels.shape[-2:]
-    if T > 256:
-        padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
-        terms = (kernels[..., j : j + 1] * padded[:, :, j : j + T] for j in range(K))  # [B, N, T, D] each
-        return functools.reduce(torch.add, terms)
-    # A short sequence goes faster as one product with a band matrix, whose row t holds kernel t around the
-    # diagonal: rows written T+K apart and read T+K−1 apart move one step to the right each.
-    rows = F.pad(kernels, (0, T)).flatten(2)[..., : T * (T + K - 1)]  # [B, N, T·(T+K−1)]
-    band = rows.unflatten(2, (T, T + K - 1))[..., K // 2 : K // 2 + T]  # [B, N, T, T]
-    return band @ values  # [B, N, T, D]
+    padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
+    output = torch.zeros_like(values)
+    for j in range(K):
+        output = output + kernels[..., j : j + 1] * padded[:, :, j : j + T]  # [B, N, T, D]
+    return output
 
 
 class SeparableConv1D(nn.Module):
-    """The span key (paper, section 3.2): each channel over its K neighbours, then H -> A by position."""
+    """The key of a span: ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b (section 3.2).
+
+    Two cheap steps in place of one convolution with H·K·A weights: each channel is convolved alone
+    over the K neighbours, then the channels are mixed.
+    """
 
     def __init__(self, config: ConvBertConfig, width: int):
         super().__init__()
         H, K = config.hidden_size, config.conv_kernel_size
         self.depthwise = nn.Conv1d(H, H, K, padding=K // 2, groups=H, bias=False)
-        self.pointwise = nn.Conv1d(H, width, 1, bias=False)
+        self.pointwise = nn.Conv1d(H, width, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(width, 1))
 
-    def forward(self, x: Tensor) -> Tensor:  # [B, T, H]
-        spans = self.taps(x) if x.is_cuda and torch.compiler.is_compiling() else self.image(x)  # [B, T, H]
-        return F.linear(spans, self.pointwise.weight.squeeze(-1), self.bias.squeeze(-1))  # [B, T, A]
-
-    def taps(self, x: Tensor) -> Tensor:
-        """Σ_j depthwise_j ⊙ x_{t+j−p} as it reads; torch.compile makes one kernel of it on a GPU."""
-        weight = self.depthwise.weight.squeeze(1).to(x.dtype)  # [H, K]
-        T, K = x.size(1), weight.size(1)
-        padded = F.pad(x, (0, 0, K // 2, K // 2))  # [B, T+K-1, H]
-        return functools.reduce(torch.add, (padded[:, j : j + T] * weight[:, j] for j in range(K)))
-
-    def image(self, x: Tensor) -> Tensor:
-        """The same, depthwise(x.mT).mT, over an image one pixel high: no copies; in fp32, whose gradient is
-        faster on CPUs. On a GPU its gradient takes several times as long as that of compiled taps."""
-        with torch.autocast(x.device.type, enabled=False):
-            weight = self.depthwise.weight.unflatten(1, (1, 1))  # [H, 1, 1, K]
-            row = x.to(weight.dtype).mT[:, :, None]  # [B, H, 1, T]
-            spans = F.conv2d(row, weight, padding=(0, weight.size(-1) // 2), groups=x.size(-1))
-        return spans.squeeze(2).mT.to(x.dtype)  # [B, T, H]
-
-
-class Dropout(nn.Dropout):
-    """Draws one random byte an element where PyTorch's own draws a number: p is rounded to 1/256."""
-
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        lost = round(256 * self.p)
-        words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= lost
-        return x * keep.view(torch.uint8) / (1 - lost / 256)  # a product with bool takes four times as long
+        """[B, T, H] -> [B, T, A]"""
+        depthwise = depthwise_by_sum if sum_is_faster(x) else nn.Module.__call__  # section 9
+        spans = depthwise(self.depthwise, x.transpose(1, 2))  # [B, H, T]
+        keys = self.pointwise(spans) + self.bias  # [B, A, T]
+        return keys.transpose(1, 2)  # [B, T, A]
 
 
 class ConvBertSelfAttention(nn.Module):
-    """Mixed attention (paper, section 3.3): N heads of self-attention beside N of convolution -> [B, T, 2A].
+    """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
 
-    `conv_type` says what a kernel is made of:
-        light    nothing: one learned kernel a head (Wu et al. 2019, LightConv)
-        dynamic  the token itself (Wu et al. 2019, DynamicConv)
-        sdconv   the query times the key of the span around it (the paper)
-    Wu et al. gate the convolved values by a GLU. `noconv` is BERT: attention alone, at full width A = H."""
+        attended  = softmax(q kᵀ / √D) v
+        convolved = Σ_j w_{t,j} u_{t+j−p}
+
+    W_o, in the layer, mixes the two.  What the kernels w are made from is up to the subclass.  It
+    makes its weights in `add_convolution`, overrides `kernel_logits`, and stands in CONVOLUTIONS.
+    """
+
+    halves = 2  # of the width H: one is attention's, one the convolution's
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
-        self.N, self.D, self.conv_type = config.num_heads, config.head_size, config.conv_type
-        H, A, K = config.hidden_size, self.N * self.D, config.conv_kernel_size
-        self.width = A if self.conv_type == "noconv" else 2 * A  # of what forward returns
+        self.N, self.D, self.K = config.num_heads, config.head_size, config.conv_kernel_size
         self.mask_padding = config.conv_padding_mask
-        self.query, self.key, self.value = (nn.Linear(H, A) for _ in range(3))
+        H, A = config.hidden_size, self.N * self.D
+        self.query = nn.Linear(H, A)
+        self.key = nn.Linear(H, A)
+        self.value = nn.Linear(H, A)
         self.dropout = Dropout(config.attention_probs_dropout_prob)
-        if self.conv_type != "noconv":
-            self.conv_out_layer = nn.Linear(H, A if self.conv_type == "sdconv" else 2 * A)
-        if self.conv_type in ("sdconv", "dynamic"):
-            self.conv_kernel_layer = nn.Linear(A, self.N * K)
-        if self.conv_type == "sdconv":
-            self.key_conv_attn_layer = SeparableConv1D(config, A)
-        if self.conv_type == "light":
-            self.conv_kernel = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.N, K)))
+        self.add_convolution(config, H, A)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # [B, T, H], bool [B, T]
-        layers = [self.query, self.key, self.value]  # and the values to convolve: four layers, one product
-        layers += [] if self.conv_type == "noconv" else [self.conv_out_layer]
-        weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-        q, k, v, *u = F.linear(x, weight, bias).split([layer.out_features for layer in layers], -1)  # [B,T,A]
-        q, k, v = (self.split_heads(part) for part in (q, k, v))  # [B, N, T, D]; gated, u is [B, T, 2A]
-        keep = None if mask is None else mask[:, None, None]  # [B, 1, 1, T]
-        if x.is_cuda:
-            attended = F.scaled_dot_product_attention(q, k, v, keep, self.dropout.p * self.training)
-        else:  # on a CPU this is faster than the fused kernel
-            scores = q @ k.mT * self.D**-0.5  # [B, N, T, T]
-            scores = scores if keep is None else scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
-            attended = self.dropout(scores.softmax(-1)) @ v  # [B, N, T, D]
-        convolved = [self.convolution(x, q, values, mask) for values in u]  # [B, N, T, D]; noconv has none
-        return torch.cat([half.transpose(1, 2) for half in (attended, *convolved)], 2).flatten(2)  # [B,T,2A]
+    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
+        self.conv_out_layer = nn.Linear(H, A)  # W_u
 
-    def split_heads(self, x: Tensor) -> Tensor:  # [B, T, A] -> [B, N, T, D]
-        return x.unflatten(-1, (self.N, self.D)).transpose(1, 2).contiguous()
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x [B, T, H]; mask, bool [B, T], false at padding -> [B, T, 2A]"""
+        q = self.split_heads(self.query(x))  # [B, N, T, D]
+        k = self.split_heads(self.key(x))  # [B, N, T, D]
+        v = self.split_heads(self.value(x))  # [B, N, T, D]
+        attended = self.dropout(self.attention(q, k, mask)) @ v  # [B, N, T, D]
 
-    def convolution(self, x: Tensor, q: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:
-        """o_t = Σ_j w_{t,j} u_{t+j−p} (paper, section 3.2), the kernels w by conv_type: [B, N, T, D].
-        x [B, T, H], q [B, N, T, D], mask bool [B, T]; u [B, T, A], or [B, T, 2A] where it is gated."""
-        u = u if self.conv_type == "sdconv" else F.glu(u)  # [B, T, A]
-        if mask is not None and self.mask_padding:  # u after its projection, whose bias must go too
-            x, u = x * mask[..., None], u * mask[..., None]
-        if self.conv_type == "light":
-            kernels = self.conv_kernel[None, None].expand(1, x.size(1), -1, -1)  # [1, T, N, K]
-        else:
-            source = u  # dynamic: the token's own gated values
-            if self.conv_type == "sdconv":
-                ks = recomputed(self.key_conv_attn_layer, x).unflatten(-1, (self.N, self.D))  # [B, T, N, D]
-                source = (q.transpose(1, 2) * ks).flatten(2)  # [B, T, A]
-            kernels = self.conv_kernel_layer(source).unflatten(-1, (self.N, -1))  # [B, T, N, K]
-        return recomputed(convolve, self.split_heads(u), kernels.softmax(-1).transpose(1, 2))
+        if mask is not None and self.mask_padding:
+            x = x * mask[..., None]
+        u = self.convolved_values(x, mask)  # [B, T, A]
+        convolved = convolve(self.split_heads(u), self.kernels(x, q, u))  # [B, N, T, D]
+
+        both = torch.cat([attended, convolved], dim=1)  # [B, 2N, T, D]
+        return self.join_heads(both)  # [B, T, 2A]
+
+    def attention(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        """softmax(q kᵀ / √D) without weight on padding: [B, N, T, T], a row for each query."""
+        scores = q @ k.transpose(-1, -2) / math.sqrt(self.D)  # [B, N, T, T]
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
+        return scores.softmax(-1)
+
+    def convolved_values(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """u = W_u x, the values of the convolution, 0 at padding: [B, T, A]"""
+        u = self.gate(self.conv_out_layer(x))  # [B, T, A]
+        if mask is not None and self.mask_padding:
+            u = u * mask[..., None]  # after W_u, whose bias is not 0
+        return u
+
+    def gate(self, u: Tensor) -> Tensor:
+        return u
+
+    def kernels(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        """w = softmax over the K places: [B or 1, N, T, K]"""
+        return self.kernel_logits(x, q, u).softmax(-1).to(u.dtype)
+
+    def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        """The kernels before softmax: [B or 1, N, T, K].
+
+        x [B, T, H] is the layer's input, q [B, N, T, D] the queries, u [B, T, A] the values.
+        """
+        raise NotImplementedError
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """[B, T, N·D] -> [B, N, T, D], or K in place of D"""
+        return x.unflatten(-1, (self.N, -1)).transpose(1, 2)
+
+    def join_heads(self, x: Tensor) -> Tensor:
+        """[B, N, T, D] -> [B, T, N·D]"""
+        return x.transpose(1, 2).flatten(2)
 
 
-# ---- 3. Model ----------------------------------------------------------------------------------------------
+class SpanBasedDynamicConvolution(ConvBertSelfAttention):
+    """The paper's kernel: w_t = softmax( W_f (q_t ⊙ ks_t) ), ks_t the span's key (section 3.2).
+
+    As in attention, a query meets a key: q asks k about far tokens and ks about the near ones.
+    """
+
+    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
+        super().add_convolution(config, H, A)
+        self.key_conv_attn_layer = SeparableConv1D(config, A)
+        self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
+
+    def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        span_keys = self.key_conv_attn_layer(x)  # [B, T, A]
+        product = self.join_heads(q) * span_keys  # [B, T, A]
+        return self.split_heads(self.conv_kernel_layer(product))  # [B, N, T, K]
+
+
+class GatedConvolution(ConvBertSelfAttention):
+    """What the convolutions of Wu et al. 2019 share: a gated linear unit comes before them."""
+
+    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
+        self.conv_out_layer = nn.Linear(H, 2 * A)
+
+    def gate(self, u: Tensor) -> Tensor:
+        return F.glu(u)  # [B, T, 2A] -> [B, T, A]
+
+
+class DynamicConvolution(GatedConvolution):
+    """DynamicConv (Wu et al. 2019): w_t = softmax( W_f u_t ), made from the token alone."""
+
+    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
+        super().add_convolution(config, H, A)
+        self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
+
+    def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        return self.split_heads(self.conv_kernel_layer(u))  # [B, N, T, K]
+
+
+class LightConvolution(GatedConvolution):
+    """LightConv (Wu et al. 2019): w = softmax( W ), one kernel a head for all positions."""
+
+    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
+        super().add_convolution(config, H, A)
+        self.conv_kernel = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.N, self.K)))
+
+    def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        return self.conv_kernel[None, :, None].expand(-1, -1, x.size(1), -1)  # [1, N, T, K]
+
+
+class NoConvolution(ConvBertSelfAttention):
+    """BERT, to compare with: attention alone, at the full width A = H."""
+
+    halves = 1
+
+    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
+        pass
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        q = self.split_heads(self.query(x))  # [B, N, T, D]
+        k = self.split_heads(self.key(x))  # [B, N, T, D]
+        v = self.split_heads(self.value(x))  # [B, N, T, D]
+        return self.join_heads(self.dropout(self.attention(q, k, mask)) @ v)  # [B, T, H]
+
+
+CONVOLUTIONS: dict[str, type[ConvBertSelfAttention]] = {  # by the configuration's conv_type
+    "sdconv": SpanBasedDynamicConvolution,
+    "dynamic": DynamicConvolution,
+    "light": LightConvolution,
+    "noconv": NoConvolution,
+}
+
+
+# ---- 3. Model ------------------------------------------------------------------------------------
 class GroupedLinear(nn.Module):
-    """Block-diagonal linear layer (paper, section 3.3): G blocks of in/G x out/G that never mix."""
+    """y = x · blockdiag(W_1, ..., W_G) + b: G groups of channels do not mix (section 3.3)."""
 
-    def __init__(self, in_features: int, out_features: int, G: int):
+    def __init__(self, in_features: int, out_features: int, num_groups: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(G, in_features // G, out_features // G))
+        in_group, out_group = in_features // num_groups, out_features // num_groups
+        self.weight = nn.Parameter(torch.empty(num_groups, in_group, out_group))
         self.bias = nn.Parameter(torch.zeros(out_features))
 
-    def forward(self, x: Tensor) -> Tensor:  # [..., in]
+    def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(-1, (self.weight.size(0), -1))  # [..., G, in/G]
-        return torch.einsum("...gi,gio->...go", x, self.weight).flatten(-2) + self.bias  # [..., out]
+        y = torch.einsum("...gi,gio->...go", x, self.weight)  # [..., G, out/G]
+        return y.flatten(-2) + self.bias  # [..., out]
+
+
+def feed_forward_linear(in_features: int, out_features: int, config: ConvBertConfig) -> nn.Module:
+    if config.num_groups == 1:
+        return nn.Linear(in_features, out_features)
+    return GroupedLinear(in_features, out_features, config.num_groups)
+
+
+class ConvBertOutput(nn.Module):
+    """LayerNorm(x + dropout(dense(y))) ends both halves of a layer: post-norm, as in BERT."""
+
+    def __init__(self, dense: nn.Module, config: ConvBertConfig):
+        super().__init__()
+        self.dense = dense
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        return self.LayerNorm(x + self.dropout(self.dense(y)))  # [B, T, H]
+
+
+class ConvBertAttention(nn.Module):
+    """Mixed attention; then W_o, which mixes its halves, residual and LayerNorm."""
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__()
+        H = config.hidden_size  # = 2A, the width of both halves together
+        self.self = CONVOLUTIONS[config.conv_type](config)
+        self.output = ConvBertOutput(nn.Linear(H, H), config)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return self.output(self.self(x, mask), x)  # [B, T, H]
+
+
+class ConvBertIntermediate(nn.Module):
+    """gelu(dense(x)), the wide part of the feed-forward network."""
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__()
+        self.dense = feed_forward_linear(config.hidden_size, config.intermediate_size, config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.dense(x))  # [B, T, I]
 
 
 class ConvBertLayer(nn.Module):
-    """Mixed attention, then the feed-forward network, each in LayerNorm(x + f(x)), post-norm as in BERT."""
+    """A layer of BERT with mixed attention in the place of self-attention."""
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
-        H, I, G = config.hidden_size, config.intermediate_size, config.num_groups
-        linear = nn.Linear if G == 1 else functools.partial(GroupedLinear, G=G)
-        norms = [nn.LayerNorm(H, eps=config.layer_norm_eps) for _ in range(2)]
-        mixed = ConvBertSelfAttention(config)
-        output = nn.ModuleDict({"dense": nn.Linear(mixed.width, H), "LayerNorm": norms[0]})
-        self.attention = nn.ModuleDict({"self": mixed, "output": output})  # ModuleDict: for HF's names
-        self.intermediate = nn.ModuleDict({"dense": linear(H, I)})
-        self.output = nn.ModuleDict({"dense": linear(I, H), "LayerNorm": norms[1]})
-        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.attention = ConvBertAttention(config)
+        self.intermediate = ConvBertIntermediate(config)
+        dense = feed_forward_linear(config.intermediate_size, config.hidden_size, config)
+        self.output = ConvBertOutput(dense, config)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # [B, T, H] -> [B, T, H]
-        output: Any = self.attention["output"]  # a ModuleDict
-        x = output["LayerNorm"](x + self.dropout(output["dense"](self.attention["self"](x, mask))))
-        y = self.intermediate["dense"](x)  # [B, T, I]; its GELU is cheaper done twice than kept
-        y = recomputed(lambda y: self.output["dense"](F.gelu(y)), y)  # [B, T, H]
-        return self.output["LayerNorm"](x + self.dropout(y))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.attention(x, mask)  # [B, T, H]
+        return self.output(self.intermediate(x), x)  # [B, T, H]
 
 
 class ConvBertEmbeddings(nn.Module):
-    """Word + position + segment, normalised; E may be smaller than H (factorised, as in ELECTRA)."""
+    """Word + position + segment, then LayerNorm.  E may be smaller than H, as in ELECTRA."""
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
@@ -316,22 +474,43 @@ class ConvBertEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(E, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:  # -> [B, T, E]
-        x = self.word_embeddings(input_ids) + self.position_embeddings.weight[: input_ids.size(1)]
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """[B, T] -> [B, T, E]"""
         types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        positions = torch.arange(input_ids.size(1), device=input_ids.device)  # [T]
+        x = self.word_embeddings(input_ids) + self.position_embeddings(positions)  # [B, T, E]
         return self.dropout(self.LayerNorm(x + self.token_type_embeddings(types)))
+
+
+class ConvBertEncoder(nn.Module):
+    """The layers, one after the other."""
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__()
+        self.layer = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        for layer in self.layer:
+            x = layer(x, mask)
+        return x  # [B, T, H]
 
 
 @torch.no_grad()
 def init_weights(module: nn.Module, std: float) -> None:
-    """Normal(0, std) cut off at two std, as in BERT; depthwise kernels 1/K, or spans would begin near 0."""
-    if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
-        std = 1 / module.kernel_size[0] if isinstance(module, nn.Conv1d) and module.groups > 1 else std
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-        if (bias := getattr(module, "bias", None)) is not None:
-            bias.zero_()
-        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            module.weight[module.padding_idx].zero_()
+    """Normal(0, std) cut off at two std, as in BERT; biases are 0.
+
+    Depthwise kernels have a std of 1/K, as in the authors' code.  With 0.02 a sum over a span, and
+    so all that a kernel is made from, would begin near 0.
+    """
+    if not isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
+        return
+    if isinstance(module, nn.Conv1d) and module.groups > 1:
+        std = 1 / module.kernel_size[0]
+    nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+    if (bias := getattr(module, "bias", None)) is not None:
+        bias.zero_()
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        module.weight[module.padding_idx].zero_()
 
 
 class ConvBertPreTrainedModel(nn.Module):
@@ -341,622 +520,1662 @@ class ConvBertPreTrainedModel(nn.Module):
         super().__init__()
         self.config = config
 
+    def initialise(self, *modules: nn.Module) -> None:
+        for module in modules:
+            module.apply(functools.partial(init_weights, std=self.config.initializer_range))
+
     @classmethod
-    def from_pretrained(cls, folder: Path | str, new_head: bool = True) -> "ConvBertPreTrainedModel":
-        """The model of a local folder, prefixed or not; stderr gets what is new or unused; else UserError."""
-        model = cls(ConvBertConfig.from_pretrained(folder))
-        prefix, backbone = "convbert." if hasattr(model, "convbert") else "", ("embeddings", "encoder")
-        path = Path(folder, "model.safetensors")
-        path = path if path.exists() else Path(folder, "pytorch_model.bin")  # pickled, but runs no code here
+    def from_pretrained(cls, folder: Path | str, new_head: bool = True,
+                        **changes: Any) -> "ConvBertPreTrainedModel":
+        """The model of a local folder, ours or Hugging Face's, in eval mode.
+
+        new_head: a head that the folder lacks begins anew; stderr tells.  `changes` replace values
+        of its configuration; for another id2label the classification head begins anew.
+        Raises UserError where files are missing, damaged or those of another model.
+        """
+        saved = ConvBertConfig.from_pretrained(folder)
+        model = cls(ConvBertConfig.from_pretrained(folder, **changes))
+        path, weights = read_weights(Path(folder))
+        whole = hasattr(model, "convbert")  # a backbone with a head, and not the backbone alone
+        weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
+        if whole:
+            backbone = ("embeddings", "encoder.")
+            weights = {"convbert." * k.startswith(backbone) + k: v for k, v in weights.items()}
+        if saved.id2label != model.config.id2label:
+            weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
+        names = [name for name, _ in model.named_parameters()]  # tied ones once, by the first name
+        missing = [name for name in names if name not in weights]
+        heads = [name for name in missing if whole and not name.startswith("convbert.")]
+        if missing != heads or (heads and not new_head):
+            raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(missing)[:200]}")
         try:
-            read = torch.load(path, "cpu", weights_only=True) if path.suffix == ".bin" else load_file(path)
-            weights = {name.removeprefix("convbert."): tensor for name, tensor in read.items()}
-            weights.pop("embeddings.position_ids", None)  # a constant
-            weights = {prefix + k if k.startswith(backbone) else k: tensor for k, tensor in weights.items()}
-            missing, unused = model.load_state_dict(weights, strict=False)
-        except Exception as error:  # reading a damaged file can raise almost anything
-            raise UserError(f"{path}: damaged or unfit ({' '.join(str(error).split())})") from None
-        new = [n for n in missing if "lm_head.weight" not in n and "generator.convbert.emb" not in n]  # tied
-        if any(name.removeprefix(prefix).startswith(backbone) or not new_head for name in new):
-            raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(new)[:200]}")
-        if new or unused:
-            print(f"{path}: new are {new or 'none'}; not used are {unused or 'none'}", file=sys.stderr)
-        return model
+            unused = model.load_state_dict(weights, strict=False).unexpected_keys
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[:300]
+            raise UserError(f"{path}: does not fit ({why})") from None
+        if missing or unused:
+            print(f"{path}: begins anew: {modules_of(missing)}; not used: {modules_of(unused)}",
+                  file=sys.stderr)
+        return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors; each is complete at every moment."""
-        config = {"model_type": "convbert", "architectures": [type(self).__name__], **asdict(self.config)}
-        labels = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
-        write_json(Path(folder, "config.json"), config | labels)
-        weights = {k: v.contiguous() for k, v in self.state_dict().items() if k != "generator_lm_head.weight"}
+        """Writes config.json and model.safetensors.  Each is whole at every moment."""
+        config = {"model_type": "convbert", "architectures": [type(self).__name__],
+                  **asdict(self.config), "label2id": self.config.label2id}
+        write_json(Path(folder, "config.json"), config)
+        weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
         with replacing(Path(folder, "model.safetensors")) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
 
 
+def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """(file, its tensors): model.safetensors, or else pytorch_model.bin.  Raises UserError."""
+    path = folder / "model.safetensors"
+    if not path.exists():
+        path = folder / "pytorch_model.bin"
+    try:
+        if path.suffix == ".bin":  # pickled, but weights_only runs no code
+            weights = torch.load(path, "cpu", weights_only=True)
+        else:
+            weights = load_file(path)
+        return path, {k: v for k, v in weights.items() if "position_ids" not in k}
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no model.safetensors") from None
+    except Exception as error:  # a damaged file can raise almost anything
+        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:300]})") from None
+
+
+def modules_of(names: Iterable[str]) -> str:
+    """The parts of a model that parameters belong to, in words."""
+    words = {"classifier": "classification head", "generator_predictions": "masked LM head",
+             "generator_lm_head": "masked LM head", "generator": "generator",
+             "discriminator_predictions": "replaced token head"}
+    parts = [name.removeprefix("convbert.").partition(".")[0] for name in names]
+    return ", ".join(dict.fromkeys(words.get(part, part) for part in parts)) or "nothing"
+
+
 class ConvBertModel(ConvBertPreTrainedModel):
-    """The backbone: model(input_ids [B, T], attention_mask=None, token_type_ids=None) -> [B, T, H]."""
+    """The backbone: embeddings, a projection from E to H where they differ, and the layers."""
 
     def __init__(self, config: ConvBertConfig, embeddings: ConvBertEmbeddings | None = None):
         super().__init__(config)
-        self.embeddings = embeddings or ConvBertEmbeddings(config)
+        self.encoder = ConvBertEncoder(config)
         if config.embedding_size != config.hidden_size:
             self.embeddings_project = nn.Linear(config.embedding_size, config.hidden_size)
-        layers = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_hidden_layers))
-        self.encoder = nn.ModuleDict({"layer": layers})
-        self.apply(functools.partial(init_weights, std=config.initializer_range))
+        self.initialise(*self.children())
+        if embeddings is None:
+            embeddings = ConvBertEmbeddings(config)
+            self.initialise(embeddings)
+        self.embeddings = embeddings  # of another model that shares them, or its own
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None) -> Tensor:
+        """input_ids, attention_mask (0 at padding), token_type_ids [B, T] -> [B, T, H]"""
         mask = None if attention_mask is None else attention_mask.bool()
         x = self.embeddings(input_ids, token_type_ids)  # [B, T, E]
         if hasattr(self, "embeddings_project"):
             x = self.embeddings_project(x)  # [B, T, H]
-        for layer in self.encoder["layer"].children():
-            x = layer(x, mask)
-        return x
+        return self.encoder(x, mask)  # [B, T, H]
 
 
-# ---- 4. Objectives -----------------------------------------------------------------------------------------
+# ---- 4. Objectives -------------------------------------------------------------------------------
 ModelOutput = namedtuple("ModelOutput", "loss logits")  # loss is None without labels
 
 
+class ConvBertGeneratorPredictions(nn.Module):
+    """LayerNorm(gelu(dense(x))): from H to E, the width of the word embeddings."""
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.embedding_size)
+        self.LayerNorm = nn.LayerNorm(config.embedding_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.LayerNorm(F.gelu(self.dense(x)))  # [..., E]
+
+
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
-    """Words behind masks (Devlin et al. 2019): loss and logits [M, V], at labels [B, T] other than -100 only;
-    without labels logits [B, T, V]. positions [M], where those are among the B·T, spares it the search."""
+    """Masked language model (Devlin et al. 2019): the mean of −log p(token behind the mask).
+
+    The output layer's weights are the word embeddings.
+    """
 
     def __init__(self, config: ConvBertConfig, embeddings: ConvBertEmbeddings | None = None):
         super().__init__(config)
-        H, E = config.hidden_size, config.embedding_size
         self.convbert = ConvBertModel(config, embeddings)
-        norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
-        self.generator_predictions = nn.ModuleDict({"dense": nn.Linear(H, E), "LayerNorm": norm})
-        self.generator_lm_head = nn.Linear(E, config.vocab_size)
-        self.apply(functools.partial(init_weights, std=config.initializer_range))
+        self.generator_predictions = ConvBertGeneratorPredictions(config)
+        self.generator_lm_head = nn.Linear(config.embedding_size, config.vocab_size)
+        self.initialise(self.generator_predictions, self.generator_lm_head)
         self.generator_lm_head.weight = self.convbert.embeddings.word_embeddings.weight
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
-                token_type_ids: Tensor | None = None, labels: Tensor | None = None,
-                positions: Tensor | None = None) -> ModelOutput:
+                token_type_ids: Tensor | None = None, labels: Tensor | None = None) -> ModelOutput:
+        """labels [B, T], −100 where nothing is asked -> loss, logits [M, V] of the other positions.
+
+        Without labels: logits [B, T, V] of all positions.
+        """
         hidden = self.convbert(input_ids, attention_mask, token_type_ids)  # [B, T, H]
         if labels is not None:
-            labels = labels.flatten()  # [B·T]
-            positions = (labels != IGNORE).nonzero().squeeze(1) if positions is None else positions  # [M]
-            hidden, labels = hidden.flatten(0, 1)[positions], labels[positions]  # [M, H], [M]
-        hidden = F.gelu(self.generator_predictions["dense"](hidden))  # [B, T, E] or [M, E]
-        logits = self.generator_lm_head(self.generator_predictions["LayerNorm"](hidden))
-        if labels is None:
-            return ModelOutput(None, logits)
-        most = 2**15 if logits.is_cuda else 128  # M x V numbers in fp32 would be the peak of memory
-        parts = zip(logits.split(most), labels.split(most))
-        loss = sum(recomputed(F.cross_entropy, *part, reduction="sum") for part in parts)
-        return ModelOutput(loss / (labels != IGNORE).sum().clamp(min=1), logits)
+            labelled = labels != IGNORE  # [B, T]
+            hidden, labels = hidden[labelled], labels[labelled]  # [M, H], [M]
+        logits = self.generator_lm_head(self.generator_predictions(hidden))  # [M, V]
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return ModelOutput(loss, logits)
+
+
+class ConvBertDiscriminatorPredictions(nn.Module):
+    """dense_prediction(gelu(dense(x))): a number a token, above 0 where it looks replaced."""
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense_prediction = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense_prediction(F.gelu(self.dense(x))).squeeze(-1)  # [B, T]
 
 
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
-    """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: loss = MLM + 50 · RTD.
-    A narrow generator fills the masks by sampling, which passes no gradient on; the model proper, which alone
-    is saved, tells which tokens were replaced: logits [B, T] above 0. The two share their embeddings."""
+    """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: MLM + 50 · RTD.
+
+    A narrow generator fills the masks with tokens that it draws.  The model proper tells which
+    tokens were replaced, and so learns from all T positions, not from the masked ones alone.  The
+    two share their embeddings.  No gradient passes through the drawing.
+    """
 
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
-        H, r = config.hidden_size, config.generator_ratio
         self.convbert = ConvBertModel(config)
-        head = {"dense": nn.Linear(H, H), "dense_prediction": nn.Linear(H, 1)}
-        self.discriminator_predictions = nn.ModuleDict(head)
-        h = max(1, config.num_attention_heads // r)
-        narrow = replace(config, hidden_size=H // r, intermediate_size=4 * (H // r), num_attention_heads=h)
+        self.discriminator_predictions = ConvBertDiscriminatorPredictions(config)
+        self.initialise(self.discriminator_predictions)
+        width = config.hidden_size // config.generator_ratio
+        heads = max(1, config.num_attention_heads // config.generator_ratio)
+        narrow = replace(config, hidden_size=width, intermediate_size=4 * width,
+                         num_attention_heads=heads)
         self.generator = ConvBertForMaskedLM(narrow, self.convbert.embeddings)
-        self.discriminator_predictions.apply(functools.partial(init_weights, std=config.initializer_range))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
-                token_type_ids: Tensor | None = None, *, labels: Tensor,
-                positions: Tensor | None = None) -> ModelOutput:
-        labelled = labels != IGNORE
-        original = torch.where(labelled, labels, input_ids)
-        guess = self.generator(input_ids, attention_mask, token_type_ids, labels, positions)
-        gumbel = -torch.empty_like(guess.logits, dtype=torch.float32).exponential_().log()
-        drawn = (guess.logits + gumbel).argmax(-1)  # [M] a draw from the softmax of the logits
-        corrupted = original.masked_scatter(labelled, drawn)  # [B, T]
+                token_type_ids: Tensor | None = None, *, labels: Tensor) -> ModelOutput:
+        """labels [B, T], −100 where nothing is masked -> loss, logits [B, T]"""
+        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
+        labelled = labels != IGNORE  # [B, T]
+        original = torch.where(labelled, labels, input_ids)  # [B, T]
+        corrupted = original.masked_scatter(labelled, draw(guess.logits))  # [B, T]
+        replaced = corrupted != original  # [B, T] a token drawn right counts as original
+
         hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
-        hidden = F.gelu(self.discriminator_predictions["dense"](hidden))
-        logits = self.discriminator_predictions["dense_prediction"](hidden).squeeze(-1).float()  # [B, T]
-        real = torch.ones_like(logits) if attention_mask is None else attention_mask.float()
-        replaced = (corrupted != original).float()  # a lucky guess counts as original
-        rtd_loss = F.binary_cross_entropy_with_logits(logits, replaced, real, reduction="sum") / real.sum()
+        logits = self.discriminator_predictions(hidden).float()  # [B, T]
+        losses = F.binary_cross_entropy_with_logits(logits, replaced.float(), reduction="none")
+        real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        rtd_loss = (losses * real).sum() / real.sum()
         return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)
 
-    def save_pretrained(self, folder: Path | str) -> None:
-        self.convbert.save_pretrained(folder)
+
+def draw(logits: Tensor) -> Tensor:
+    """A draw from softmax(logits) in each row, [M, V] -> [M]: the Gumbel trick."""
+    gumbel = -torch.empty_like(logits, dtype=torch.float32).exponential_().log()
+    return (logits.detach() + gumbel).argmax(-1)
+
+
+class ConvBertClassificationHead(nn.Module):
+    """out_proj(gelu(dense(x))), with dropout before both layers, as in Hugging Face."""
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.out_proj = nn.Linear(config.hidden_size, len(config.id2label))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.dense(self.dropout(x)))  # [B, H]
+        return self.out_proj(self.dropout(x))  # [B, C]
 
 
 class ConvBertForSequenceClassification(ConvBertPreTrainedModel):
-    """The class of a text, off the vector of [CLS]: model(..., labels=None [B]) -> loss, logits [B, 2]."""
+    """The class of a text, read off the vector of [CLS]; config.id2label names the classes."""
 
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
-        H = config.hidden_size
         self.convbert = ConvBertModel(config)
-        self.classifier = nn.ModuleDict({"dense": nn.Linear(H, H), "out_proj": nn.Linear(H, len(LABELS))})
-        self.dropout = Dropout(config.hidden_dropout_prob)
-        self.classifier.apply(functools.partial(init_weights, std=config.initializer_range))
+        self.classifier = ConvBertClassificationHead(config)
+        self.initialise(self.classifier)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None, labels: Tensor | None = None) -> ModelOutput:
-        x = self.convbert(input_ids, attention_mask, token_type_ids)[:, 0]  # [B, H]
-        x = F.gelu(self.classifier["dense"](self.dropout(x)))
-        logits = self.classifier["out_proj"](self.dropout(x)).float()  # [B, 2]
-        return ModelOutput(None if labels is None else F.cross_entropy(logits, labels), logits)
+        """labels: classes, int64 [B], or probabilities, float [B, C] -> loss, logits [B, C]"""
+        hidden = self.convbert(input_ids, attention_mask, token_type_ids)  # [B, T, H]
+        logits = self.classifier(hidden[:, 0]).float()  # [B, C]
+        loss = None if labels is None else F.cross_entropy(logits, labels)
+        return ModelOutput(loss, logits)
 
 
-# ---- 5. Text -----------------------------------------------------------------------------------------------
+# ---- 5. Text and batches -------------------------------------------------------------------------
 class Tokenizer:
-    """A SentencePiece model and what masking must know of its pieces. UserError if it lacks special ones."""
+    """A SentencePiece model, and what masking must know of its pieces.
+
+    Raises UserError if the file is none, or lacks [PAD], [CLS], [SEP] or [MASK].
+    """
+
+    FILE = "spiece.model"  # its name in a model folder
 
     def __init__(self, path: Path | str):
+        self.path = Path(path)
         try:
-            sp = sentencepiece.SentencePieceProcessor(model_file=str(path))
+            self.model = self.path.read_bytes()
+            sp = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{path}: not a SentencePiece model ({str(error).splitlines()[0]})") from None
-        ids, pieces = range(len(sp)), sp.id_to_piece(list(range(len(sp))))
+            why = str(error).splitlines()[0]
+            raise UserError(f"{path}: not a SentencePiece model ({why})") from None
+        ids = range(len(sp))
+        self.size, self.pieces = len(sp), sp.id_to_piece(list(ids))
         needed = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
-        if any(piece not in pieces for piece in needed) or len(pieces) > 2**16:
-            raise UserError(f"{path}: needs the pieces {', '.join(needed)}, and at most 65,536 in all")
-        self.path, self.size, self.pieces = path, len(pieces), pieces
-        self.pad, self.cls, self.sep, self.mask = map(pieces.index, needed)
-        self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or pieces[i] in needed for i in ids])
-        self.encode = functools.partial(sp.encode, return_type="numpy")  # list of arrays
+        if any(piece not in self.pieces for piece in needed) or self.size > 2**16:
+            raise UserError(f"{path}: needs the pieces {', '.join(needed)}, at most 65,536 in all")
+        self.pad, self.cls, self.sep, self.mask = map(self.pieces.index, needed)
+        self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or self.pieces[i] in needed
+                                    for i in ids])
+        self.encode = functools.partial(sp.encode, return_type="numpy")  # a list -> lists of ids
+
+    def save(self, folder: Path) -> bool:
+        """Copies the SentencePiece model to a model folder, and the files for transformers.
+
+        tokenizer_config.json holds the hash of the model that the files were made from.  Where that
+        is another model, returns False, and leaves a configuration with which transformers fails:
+        without one it makes up a tokenizer of five pieces.
+        """
+        with replacing(folder / self.FILE) as temporary:
+            temporary.write_bytes(self.model)
+        config = read_json(self.path.with_name("tokenizer_config.json"))
+        belongs = config.get("sentencepiece_sha256") == hashlib.sha256(self.model).hexdigest()
+        if belongs:
+            with replacing(folder / "tokenizer.json") as temporary:
+                shutil.copyfile(self.path.with_name("tokenizer.json"), temporary)
+        else:
+            (folder / "tokenizer.json").unlink(missing_ok=True)
+            config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        write_json(folder / "tokenizer_config.json", config)
+        return belongs
 
 
-def token_file(text: Path | str, tokenizer: Tokenizer) -> np.memmap:
-    """uint16 memmap of a text's tokens; a blank line, the end of a document, becomes [SEP]. Made once, as
-    FILE.tokens with a JSON sidecar, and again when the text or the tokenizer has changed."""
-    if not os.path.isfile(text) or not os.path.getsize(text):
-        raise UserError(f"{text}: no such corpus, or an empty one")
-    tokens, sidecar = Path(f"{text}.tokens"), Path(f"{text}.tokens.json")
-    source = {f"{name}_sha256": hashlib.sha256(np.memmap(path, np.uint8, "r").data).hexdigest()
-              for name, path in (("text", text), ("tokenizer", tokenizer.path))}
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # not there yet, or damaged: made anew
-        known = json.loads(sidecar.read_text())
-        if source.items() <= known.items() and tokens.stat().st_size == 2 * known["tokens"]:
-            return np.memmap(tokens, np.uint16, "r")
-    lines, count, documents = 0, 0, 1
-    with replacing(tokens) as temporary, open(text, "rb") as file, open(temporary, "wb") as out:
-        while block := file.readlines(8 << 20):  # bytes
-            try:
-                paragraphs = [line.decode().strip() for line in block]
-            except UnicodeDecodeError as error:
-                raise UserError(f"{text}, line {lines + block.index(error.object) + 1}: not UTF-8") from None
-            ids = np.concatenate([p if len(p) else [tokenizer.sep] for p in tokenizer.encode(paragraphs)])
-            ids.astype(np.uint16).tofile(out)
-            lines, count, documents = lines + len(block), count + len(ids), documents + paragraphs.count("")
-    write_json(sidecar, source | {"dtype": "uint16", "lines": lines, "documents": documents, "tokens": count})
-    return np.memmap(tokens, np.uint16, "r")
+def encode_texts(texts: Iterable[str], tokenizer: Tokenizer,
+                 length: int) -> tuple[list[Tensor], int]:
+    """([CLS] text [SEP] of each text, at most `length` tokens; how many texts were cut for that)"""
+    pieces = tokenizer.encode(list(texts))
+    ids = [torch.tensor([tokenizer.cls, *p[: length - 2], tokenizer.sep]) for p in pieces]
+    return ids, sum(len(p) > length - 2 for p in pieces)
 
 
-def data_file(given: Path | str | None, name: str) -> Path:
-    """The file given, or else the one web-crawler/ leaves, or else its namesake in the bundled sample."""
-    path = Path(given or ROOT / "web-crawler" / name)
-    if not given and not path.exists():
-        print(f"no {path}: the bundled sample stands in for it; web-crawler/ gets it", file=sys.stderr)
-        path = ROOT / "web-crawler/sample" / path.name
-    return path
+def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | None = None) -> Array:
+    """The rows of a running text: uint16 [rows, length−2]; [CLS] and [SEP] will go around each.
 
-
-def corpus_rows(texts: list, tokenizer: Tokenizer, length: int) -> Array:
-    """The texts as one uint16 array of full rows, length−2 tokens each; [CLS] and [SEP] go around them."""
-    files = [token_file(text, tokenizer) for text in texts]
-    rows = [tokens[: len(tokens) // (length - 2) * (length - 2)].reshape(-1, length - 2) for tokens in files]
-    if sum(map(len, rows)) < 2:
+    A text has a paragraph a line, and a blank line after each document, which becomes a [SEP].  No
+    more is read than `limit` rows need.  Raises UserError for a text that is missing or too short.
+    """
+    tokens = bytearray()  # of uint16: it grows without a second copy
+    width = length - 2
+    most = 2 * width * (limit or sys.maxsize)
+    for path in texts:
+        if not os.path.isfile(path):
+            raise UserError(f"{path}: no such corpus")
+        with open(path, encoding=text_encoding(path)) as file:
+            while len(tokens) < most and (lines := file.readlines(8 << 20)):  # characters
+                pieces = tokenizer.encode([line.strip() for line in lines])
+                ids = np.concatenate([p if len(p) else [tokenizer.sep] for p in pieces])
+                again = (ids[1:] == tokenizer.sep) & (ids[:-1] == tokenizer.sep)  # more blank lines
+                tokens += ids[np.append(True, ~again)].astype(np.uint16).tobytes()
+    count = min(len(tokens), most) // (2 * width)
+    if count < 2:
         raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    return np.frombuffer(tokens, np.uint16, count * width).reshape(count, width)
 
 
-def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Array]:
-    """(texts, labels) of a file in NSMC's format: tab-separated, with the columns document and label. Two
-    layers of CSV quotes come off documents that hold a quote. UserError, with the line, for what is amiss."""
-    import pandas  # here, because --help and pretraining need not wait for it
-    try:
-        table = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False, nrows=limit,
-                                skip_blank_lines=False, encoding="utf-8-sig")
-    except ValueError as error:  # pandas' own, or UnicodeDecodeError
-        raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from None
-    if missing := {"document", "label"} - set(table.columns):
-        raise UserError(f"{path}, line 1: lacks the tab-separated column {' and '.join(sorted(missing))}")
-    if not isinstance(table.index, pandas.RangeIndex):  # what has no name was taken for one
-        raise UserError(f"{path}, line 2: more tabs than in line 1")
-    for i in np.flatnonzero(~table["label"].isin(["0", "1"])):
-        raise UserError(f"{path}, line {i + 2}: the label must be 0 or 1, not {table['label'][i]!r}")
-    if len(table) < 2:
-        raise UserError(f"{path}: fewer than two reviews in it")
-    texts = table["document"]
-    for _ in range(2):
-        texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
-    return texts.to_numpy(object), table["label"].to_numpy(np.int64)
+def text_encoding(path: Path | str) -> str:
+    """utf-8-sig; utf-16 where a byte order mark says so; or cp949, which stderr tells.
+
+    Raises UserError, with the number of the line, for a file in none of them.
+    """
+    with open(path, "rb") as file:
+        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+    for encoding in ("utf-8-sig", "cp949"):
+        with contextlib.suppress(UnicodeDecodeError), open(path, encoding=encoding) as text:
+            while text.read(1 << 24):
+                pass
+            if encoding == "cp949":
+                print(f"{path}: not UTF-8; read as cp949", file=sys.stderr)
+            return encoding
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):  # noqa: B007
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                break
+    raise UserError(f"{path}, line {number}: neither UTF-8 nor cp949; save it as UTF-8")
 
 
-# ---- 6. Batches --------------------------------------------------------------------------------------------
 def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
-    """Marks `share` of each row's ordinary tokens at random, an exact count and at least one: bool [B, T]."""
-    ordinary = ~tokenizer.is_special[ids]
+    """Marks `share` of each row's ordinary tokens, an exact count and at least one: bool [B, T]."""
+    ordinary = ~tokenizer.is_special[ids]  # [B, T]
     count = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True)))  # [B, 1]
-    draw = np.where(ordinary, rng.random(ids.shape), 1)  # [B, T] special ones come last
-    rank = draw.argsort(axis=1).argsort(axis=1)  # [B, T] the place of each draw in its row's order
+    lots = np.where(ordinary, rng.random(ids.shape), 1)  # [B, T] special tokens come last
+    rank = lots.argsort(axis=1).argsort(axis=1)  # [B, T] the place of each lot in its row's order
     return ordinary & (rank < count)
 
 
-def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator, mask_share: float,
-              random_share: float) -> dict[str, Tensor]:
-    """Dynamic masking of corpus rows: input_ids and labels, int64 [B, T], labels -100 where nothing is asked;
-    positions of the labels, int64 [M], of one length for batches of one shape (see ConvBertForMaskedLM).
-    Of the chosen tokens mask_share become [MASK], random_share an ordinary token at random, the rest stay."""
-    ids = np.pad(rows.astype(int), ((0, 0), (1, 1)), constant_values=[(0, 0), (tokenizer.cls, tokenizer.sep)])
-    chosen = choose_tokens(ids, tokenizer, share, rng)
-    draw = rng.random(ids.shape)  # one draw splits the chosen three ways
-    inputs = np.where(chosen & (draw < mask_share), tokenizer.mask, ids)
+def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
+              mask_share: float = 0.8, random_share: float = 0.1) -> dict[str, Tensor]:
+    """Dynamic masking: rows [B, T−2] -> input_ids, labels, int64 [B, T], −100 where none is asked.
+
+    Of the chosen tokens mask_share become [MASK], random_share any token, and the rest stay.
+    BERT's 80/10/10 makes a model mind all tokens: fine-tuning shows it no [MASK].  ELECTRA has
+    85/0/15: its generator fills the masks.  At 30 % a short training learns more from a row than at
+    BERT's 15 %.
+    """
+    ends = [(0, 0), (tokenizer.cls, tokenizer.sep)]
+    ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
+    chosen = choose_tokens(ids, tokenizer, share, rng)  # [B, T]
+    lots = rng.random(ids.shape)  # one a token splits the chosen ones three ways
+    inputs = np.where(chosen & (lots < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
-    inputs = np.where(chosen & (draw >= 1 - random_share), randoms, inputs)
-    found, most = np.flatnonzero(chosen), len(ids) * max(1, round(share * rows.shape[1]))
-    positions = np.pad(found, (0, most - len(found)))  # special tokens leave less: 0 is a [CLS], unlabelled
-    arrays = {"input_ids": inputs, "labels": np.where(chosen, ids, IGNORE), "positions": positions}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    inputs = np.where(chosen & (lots >= 1 - random_share), randoms, inputs)
+    labels = np.where(chosen, ids, IGNORE)
+    return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(labels)}
 
 
-def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) -> list:
-    """Indices in batches of like length: shuffled, sorted within windows of 50 batches, batches shuffled."""
+def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) -> list[Array]:
+    """Indices in batches of like length, which need little padding.
+
+    All are shuffled, sorted by length within windows of 50 batches, and the batches are shuffled.
+    """
     order, step = rng.permutation(len(lengths)), window * batch_size
-    windows = np.split(order, range(step, len(order), step))
-    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in windows])
+    parts = np.split(order, range(step, len(order), step))
+    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
     batches = np.split(order, range(batch_size, len(order), batch_size))
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-class Reviews:
-    """Encoded texts, cut to max_seq_length with [CLS] and [SEP], and their labels."""
-
-    def __init__(self, texts: Iterable[str], labels: Array | list, tokenizer: Tokenizer, max_seq_length: int,
-                 pad_to_multiple_of: int = 1):
-        self.ids = [torch.tensor([tokenizer.cls, *ids[: max_seq_length - 2], tokenizer.sep])
-                    for ids in tokenizer.encode(list(texts))]
-        self.labels, self.pad, self.multiple = torch.as_tensor(labels), tokenizer.pad, pad_to_multiple_of
-        self.lengths = np.array([len(ids) for ids in self.ids])
-
-    def batch(self, indices: Array) -> dict[str, Tensor]:
-        """Padded to the longest: input_ids, attention_mask [B, T], labels [B]."""
-        ids = pad_sequence([self.ids[i] for i in indices], batch_first=True, padding_value=self.pad)
-        ids = F.pad(ids, (0, -ids.size(1) % self.multiple), value=self.pad)
-        return {"input_ids": ids, "attention_mask": (ids != self.pad).long(), "labels": self.labels[indices]}
+def padded(ids: list[Tensor], pad: int, multiple: int = 1) -> dict[str, Tensor]:
+    """A batch as long as its longest text: input_ids and attention_mask, int64 [B, T]."""
+    batch = pad_sequence(ids, batch_first=True, padding_value=pad)  # [B, T]
+    batch = F.pad(batch, (0, -batch.size(1) % multiple), value=pad)
+    return {"input_ids": batch, "attention_mask": (batch != pad).long()}
 
 
-# ---- 7. Optimisation ---------------------------------------------------------------------------------------
+# ---- 6. Labelled texts ---------------------------------------------------------------------------
+CHUNK = 2048  # rows that are read, and texts that are predicted, at a time
+TEXT_COLUMNS = ("document", "text", "sentence", "review", "comment", "content",
+                "리뷰", "문장", "본문", "내용", "텍스트", "댓글")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment",
+                 "라벨", "레이블", "분류", "감정", "감성", "카테고리")
+
+
+@dataclass
+class Examples:
+    """Texts and what is known of their classes, before the names of classes become numbers."""
+
+    path: Path
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)  # "" where a row has scores alone
+    scores: list[dict[str, float]] = field(default_factory=list)  # {class: probability}, mostly {}
+    lines: list[int] = field(default_factory=list)  # where each row begins in the file
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def part(self, rows: Array) -> "Examples":
+        columns = (self.texts, self.labels, self.scores, self.lines)
+        return Examples(self.path, *([column[i] for i in rows] for column in columns))
+
+
+def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
+    """Yields a file as pandas.DataFrames of up to 2,048 rows; the index is the number of the line.
+
+    Tab-separated, comma-separated or JSON lines, in the encodings of `text_encoding`.  In a file
+    with NSMC's header (id, document, label) a quotation mark is a character.  Raises UserError.
+    """
+    import pandas  # here, because --help and pretraining need not wait for it
+
+    try:
+        encoding = text_encoding(path)
+        with open(path, encoding=encoding) as file:
+            header = file.readline().rstrip("\n")
+            if header.lstrip().startswith("{"):
+                file.seek(0)
+                yield from read_json_lines(path, file, limit)
+                return
+        nsmc = header.split("\t") == ["id", "document", "label"]
+        tabs = "\t" in header
+        chunks = pandas.read_csv(path, sep="\t" if tabs else ",", quoting=3 if nsmc else 0,
+                                 dtype=str, keep_default_na=False, skip_blank_lines=False,
+                                 encoding=encoding, nrows=limit, chunksize=CHUNK)
+        line = 2
+        for chunk in chunks:
+            if len(chunk) and isinstance(chunk.index[0], str):  # made of a field without a name
+                raise UserError(f"{path}, line {line}: has more fields than line 1 has names")
+            chunk = chunk.fillna("")
+            height = 1 + sum(chunk[name].str.count("\n") for name in chunk)  # lines of each row
+            chunk.index = line + height.cumsum() - height
+            line += height.sum()
+            if nsmc:
+                chunk["document"] = unquoted(chunk["document"])
+            elif tabs and any(chunk[name].str.contains("\t").any() for name in chunk):
+                raise UserError(f"{path}, line {chunk.index[0]} or later: a quotation mark opens a "
+                                "field that holds a tab; double it, or quote the field")
+            yield chunk[(chunk != "").any(axis=1)]  # a blank line is no row
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except ValueError as error:  # pandas' own are such
+        raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from None
+
+
+def unquoted(texts: Any) -> Any:
+    """NSMC's documents without the two layers of CSV quotes that those with a quote have."""
+    for _ in range(2):
+        texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
+    return texts
+
+
+def read_json_lines(path: Path | str, file: IO[str], limit: int | None) -> Iterator[Any]:
+    import pandas
+
+    filled = ((n, line) for n, line in enumerate(file, 1) if line.strip())
+    lines = itertools.islice(filled, limit)
+    while part := list(itertools.islice(lines, CHUNK)):
+        rows = []
+        for number, line in part:
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, TypeError):
+                raise UserError(f"{path}, line {number}: not a JSON object") from None
+        yield pandas.DataFrame(rows, index=[number for number, _ in part], dtype=object)
+
+
+def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: Any) -> str:
+    """The column that an option names, or the one with a usual name.  UserError if in doubt."""
+    names = [str(name) for name in table]
+    found = [name for name in names if name.strip().lower() in usual]
+    if given in names:
+        return given
+    if given or len(found) != 1:
+        raise UserError(f"{path}: {option} must name one of its columns: {', '.join(names)}")
+    return found[0]
+
+
+def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> Examples:
+    """The labelled texts of a file; stderr tells the columns.  Raises UserError, with the line."""
+    examples = Examples(Path(path))
+    for table in read_table(path, limit):
+        text = pick_column(table, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
+        soft = "scores" in table
+        label = args.label_column_name
+        if label or not soft or {name.lower() for name in table} & set(LABEL_COLUMNS):
+            label = pick_column(table, label, LABEL_COLUMNS, "--label_column_name", path)
+        if not examples.texts and (text, label, soft) != ("document", "label", False):
+            columns = f"texts from {text!r}, labels from {label!r}" + ", 'scores'" * soft
+            print(f"{path}: {columns}", file=sys.stderr)
+        for line, row in zip(table.index, table.to_dict("records")):
+            where = f"{path}, line {line}"
+            scores = clean_scores(row.get("scores"), where) if soft else {}
+            examples.labels.append(clean_label(row[label] if label else "", where, bool(scores)))
+            examples.scores.append(scores)
+            examples.texts.append(check_text(row[text], where))
+            examples.lines.append(int(line))
+    if len(examples) < 2:
+        raise UserError(f"{path}: fewer than two rows in it")
+    return examples
+
+
+def check_text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{where}: has no text, but {value!r}")
+    return value
+
+
+def clean_label(value: Any, where: str, may_lack: bool) -> str:
+    """A label as a name.  UserError for none, and for a number with a decimal point."""
+    name = "" if value is None or value != value else str(value).strip()
+    if not name and not may_lack:
+        raise UserError(f"{where}: has no label")
+    if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?", name):
+        raise UserError(f"{where}: label {name} may be a class or a probability; write classes as "
+                        "whole numbers or words, and probabilities as JSON lines with scores: "
+                        "{class: probability}")
+    return name
+
+
+def clean_scores(value: Any, where: str) -> dict[str, float]:
+    """Soft labels, {class: probability}, made to sum to exactly 1; {} for none.  UserError."""
+    if value is None or value != value:
+        return {}
+    try:
+        scores = {str(name): float(p) for name, p in value.items()}
+        total = sum(scores.values())
+        if not (min(scores.values()) >= 0 and 0.98 < total < 1.02):
+            raise ValueError
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(f"{where}: scores must be {{class: probability}} that sum to 1") from None
+    return {name: p / total for name, p in scores.items()}
+
+
+def class_names(examples: Examples) -> dict[int, str]:
+    """id2label by a training file: NSMC's for 0 and 1; whole numbers by value; words sorted.
+
+    Raises UserError where there is one class, or one example of a class.
+    """
+    counts = Counter(label for label in examples.labels if label)
+    soft = {name for scores in examples.scores for name in scores}
+    names = {*counts, *soft}
+    if soft == set(NSMC_LABELS.values()):  # predicted by a model of NSMC, whose labels are 0 and 1
+        names -= {"0", "1"}
+    if len(names) < 2:
+        raise UserError(f"{examples.path}: all rows have the label {min(names)!r}")
+    for name in counts:
+        if counts[name] == 1 and not soft:
+            line = examples.lines[examples.labels.index(name)]
+            raise UserError(f"{examples.path}, line {line}: the only example of {name!r}; give two")
+    if names <= {"0", "1"}:
+        return dict(NSMC_LABELS)
+    whole = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
+    return dict(enumerate(sorted(names, key=int if whole else None)))
+
+
+def class_targets(examples: Examples, names: dict[int, str], hard_share: float = 0.0) -> Tensor:
+    """Classes, int64 [n]; or probabilities, float [n, C], where there are soft labels.
+
+    A row with label and scores becomes hard_share · label + (1 − hard_share) · scores.
+    Raises UserError, with the line, for a label that is none of the names.
+    """
+    numbers = {name: number for number, name in names.items()}
+    if names == NSMC_LABELS:
+        numbers |= {"0": 0, "1": 1}
+    hard = torch.full((len(examples),), IGNORE)
+    soft = torch.zeros(len(examples), len(names))
+    for i, (label, scores) in enumerate(zip(examples.labels, examples.scores)):
+        if unknown := {label, *scores} - {"", *numbers}:
+            listed = ", ".join([*names.values()][:20])
+            raise UserError(f"{examples.path}, line {examples.lines[i]}: label {min(unknown)!r} is "
+                            f"none of the classes {listed}")
+        share = 1.0 if not scores else hard_share if label else 0.0
+        for name, p in scores.items():
+            soft[i, numbers[name]] += (1 - share) * p
+        if label:
+            hard[i] = numbers[label]
+            soft[i, hard[i]] += share
+    return soft if any(examples.scores) else hard
+
+
+def hard_targets(examples: Examples, names: dict[int, str]) -> Tensor:
+    """Classes, int64 [n], of rows to score a model on.  UserError where one has none."""
+    if "" in examples.labels:
+        line = examples.lines[examples.labels.index("")]
+        raise UserError(f"{examples.path}, line {line}: has no label to compare with")
+    return class_targets(replace(examples, scores=[{}] * len(examples)), names)
+
+
+def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Array]:
+    """(texts, labels) of a file in NSMC's format: arrays of str and of 0 and 1.  UserError."""
+    args = Namespace(text_column_name="document", label_column_name="label")
+    examples = read_examples(path, args, limit)
+    return np.array(examples.texts, object), hard_targets(examples, NSMC_LABELS).numpy()
+
+
+def hold_out(count: int) -> tuple[Array, Array]:
+    """(rows to train on, a random twentieth: 50 to 5,000, at most half) of the rows below count.
+
+    The split has a seed of its own.  So models of different --seed held out the same rows, and may
+    be averaged, or teach each other, without having seen them.
+    """
+    order = np.random.default_rng(42).permutation(count)
+    cut = min(5000, max(50, count // 20), count // 2)
+    return order[cut:], order[:cut]
+
+
+def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]]:
+    """({"train", "dev", "test"}, names of the classes) of a fine-tuning.
+
+    dev is --validation_file, or else a part of the training file.  test is --test_file, or else
+    another part, which the output folder keeps; --no-test leaves it out.  Raises UserError.
+    """
+    parts = {"train": read_examples(args.train_file, args, args.max_train_samples)}
+    names = class_names(parts["train"])
+    for name, path, limit in (("test", args.test_file, args.max_eval_samples),
+                              ("dev", args.validation_file, None)):
+        if path:
+            parts[name] = read_examples(path, args, limit)
+        elif name == "dev" or args.test:
+            rest, cut = hold_out(len(parts["train"]))
+            parts[name], parts["train"] = parts["train"].part(cut), parts["train"].part(rest)
+            parts[name].path = args.output_dir / f"{name}.jsonl"
+    if not args.test:
+        parts.pop("test", None)
+    for name in set(parts) - {"train"}:
+        hard_targets(parts[name], names)  # tells of bad labels before a model is made
+    describe_parts(parts, names)
+    return parts, names
+
+
+def describe_parts(parts: dict[str, Examples], names: dict[int, str]) -> None:
+    """Says on stderr how large the parts are, what stands in two, and which classes are rare."""
+    sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
+    print(f"{parts['train'].path}: {len(names)} classes; rows: {sizes}", file=sys.stderr)
+    for one, other in itertools.combinations(parts, 2):
+        known = {text for text in parts[one].texts if text.strip()}
+        if shared := sum(text in known for text in parts[other].texts):
+            print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
+    counts = Counter(label for label in parts["train"].labels if label)
+    if counts and max(counts.values()) > 10 * min(counts.values()):
+        listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
+        print(f"classes of very unequal size: {listed}", file=sys.stderr)
+
+
+# ---- 7. Optimisation and the loop ----------------------------------------------------------------
 def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer:
-    """AdamW; biases and LayerNorms are not decayed, layer_decay < 1 slows lower layers down as in ELECTRA."""
-    groups: dict[tuple, dict] = {}
+    """AdamW, which spares biases and LayerNorms from decay.
+
+    A layer learns layer_decay times as fast as the next one, as in ELECTRA: the lower it is, the
+    less there is for fine-tuning to change.
+    """
+    groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
     for name, parameter in model.named_parameters():
-        decay = 0.0 if name.endswith("bias") or "LayerNorm" in name else args.weight_decay
-        layer = name.partition("encoder.layer.")[2].partition(".")[0]
-        depth = int(layer) + 1 if layer else 0 if "embeddings" in name else top
-        key = {"weight_decay": decay, "scale": args.layer_decay ** (top - depth)}
-        groups.setdefault(tuple(key.values()), {"params": []} | key)["params"].append(parameter)
-    return AdamW(list(groups.values()), eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
+        spared = name.endswith("bias") or "LayerNorm" in name
+        layer = re.search(r"encoder\.layer\.(\d+)\.", name)
+        depth = int(layer[1]) + 1 if layer else 0 if "embeddings" in name else top
+        key = (0.0 if spared else args.weight_decay, args.layer_decay ** (top - depth))
+        groups.setdefault(key, []).append(parameter)
+    parts = [{"params": group, "weight_decay": decay, "scale": scale}
+             for (decay, scale), group in groups.items()]
+    return AdamW(parts, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
 
 
-def schedule(args: Namespace, state: dict) -> tuple[float, float]:
-    """(share of the run that is over, learning rate of the coming step): linear warmup, linear decay to 0."""
-    by_step = (state["step"] + 0.5) / (args.max_steps or 1)  # the middle of the step
-    over = state["seconds"] / (60 * args.max_minutes) if args.max_minutes else by_step
-    factor = over / args.warmup_ratio if over < args.warmup_ratio else (1 - over) / (1 - args.warmup_ratio)
-    return min(over, 1.0), args.learning_rate * factor
+@dataclass
+class Progress:
+    """How far a training is: what a checkpoint holds beside the weights and AdamW's moments."""
+
+    options: dict[str, str]  # what decides the result; a run goes on only with the same
+    step: int = 0  # updates made
+    seconds: float = 0.0
+    evals: list[dict] = field(default_factory=list)
+    best: dict = field(default_factory=dict)  # the evaluation of highest accuracy, and its weights
+    log_size: int = 0  # bytes of metrics.jsonl
+    losses: list[float] = field(default_factory=list)  # since its last line
+    tokens: int = 0  # since then
+    logged: float = 0.0  # seconds then
+
+    def share(self, args: Namespace) -> float:
+        """How much of the run is over, 0 to 1."""
+        if args.max_minutes:
+            return min(1.0, self.seconds / (60 * args.max_minutes))
+        return min(1.0, self.step / args.max_steps)
 
 
-def run_model(model: nn.Module, batch: dict[str, Tensor], args: Namespace) -> ModelOutput:
-    """The model's output for a batch, on the device and in the precision of the run."""
-    with torch.autocast(args.device.type, torch.bfloat16, enabled=args.precision == "bf16"):
-        return model(**{name: tensor.to(args.device, non_blocking=True) for name, tensor in batch.items()})
+def learning_rate(args: Namespace, progress: Progress) -> float:
+    """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
+    over = progress.share(args)
+    if not args.max_minutes:
+        over += 0.5 / args.max_steps  # the middle of the update
+    if over < args.warmup_ratio:
+        return args.learning_rate * over / args.warmup_ratio
+    return args.learning_rate * (1 - over) / (1 - args.warmup_ratio)
 
 
-class Gradients:
-    """gradients(batch, seed) adds those of the loss to .grad and returns the loss, as its share of an update.
-    On a GPU both passes are recorded for every shape of batch and then replayed (a CUDA graph): launching
-    their thousands of kernels one by one takes the CPU longer than it takes to run them."""
+class Batches:
+    """The numbered batches of a training, drawn by --seed and number alone: a resumed run draws the
+    same, and so do several processes, which share the batches of an update.
 
-    def __init__(self, model: nn.Module, args: Namespace):
-        self.args, self.replay = args, args.device.type == "cuda" and WORLD == 1
-        self.replays: dict[tuple, Callable] = {}
-        for layer in model.modules():  # one by one: what is compiled for a layer serves all of its shape
-            if args.compile and isinstance(layer, ConvBertLayer):
-                layer.compile(dynamic=False)
-        for parameter in model.parameters() if self.replay else ():
-            parameter.grad = torch.zeros_like(parameter)  # where what is recorded will always write
-        self.model = nn.parallel.DistributedDataParallel(model) if WORLD > 1 else model
+    epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) a batch.
+    """
 
-    def __call__(self, batch: dict[str, Tensor], seed: int) -> Tensor:
-        shapes = tuple(tensor.shape for tensor in batch.values())
-        if self.replay and shapes not in self.replays:
-            self.replays[shapes] = runs.record(self.loss, batch, self.args.device, self.model.parameters())
-        torch.manual_seed(seed)  # of dropout and sampling
-        if self.replay:
-            return self.replays[shapes](batch)
-        loss = self.loss(batch)
-        loss.backward()
-        return loss.detach()
+    def __init__(self, args: Namespace, epoch_of: Callable, batch_of: Callable):
+        self.seed, self.accumulate = args.seed, args.gradient_accumulation_steps
+        self.epoch = functools.lru_cache(1)(
+            lambda number: epoch_of(np.random.default_rng([self.seed, number])))
+        self.per_epoch = len(self.epoch(0))
+        self.batch_of = batch_of
 
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        self.model.train(self.args.task == "finetune")  # for dropout: there is none in pretraining
-        return run_model(self.model, batch, self.args).loss * WORLD / self.args.gradient_accumulation_steps
-
-    def zero(self) -> None:
-        self.model.zero_grad(set_to_none=not self.replay)
+    def of_update(self, step: int) -> list[tuple[int, dict[str, Tensor]]]:
+        """(seed of its dropout, batch) for this process's share of an update."""
+        numbers = step * self.accumulate + np.split(np.arange(self.accumulate), WORLD)[RANK]
+        batches = []
+        for n in numbers.tolist():
+            indices = self.epoch(n // self.per_epoch)[n % self.per_epoch]
+            batch = self.batch_of(indices, np.random.default_rng([self.seed, n, 1]))
+            batches.append((self.seed * 1_000_003 + n, batch))
+        return batches
 
 
-def training_step(gradients: Gradients, optimizer: Optimizer, batches: list, step: int) -> float:
-    """One update from this process's batches; returns their loss, or raises UserError if it is not finite."""
-    first = gradients.args.seed * 1_000_003 + (step * WORLD + RANK) * len(batches)  # one for each batch
-    losses = [gradients(batch, seed).clone() for seed, batch in enumerate(batches, first)]
-    norm = nn.utils.clip_grad_norm_(gradients.model.parameters(), 1.0)
-    optimizer.step()
-    gradients.zero()
-    loss, norm = torch.stack([torch.stack(losses).sum(), norm]).tolist()  # here the CPU waits for the GPU
-    if not math.isfinite(loss + norm):
-        raise UserError(f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is kept")
-    return loss
+def run_model(model: nn.Module, batch: dict[str, Tensor], precision: str) -> ModelOutput:
+    """The model's output for a batch, on the model's device, in fp32 or bf16."""
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return model(**batch)
 
 
-# ---- 8. The loop of both trainings -------------------------------------------------------------------------
-def settle(args: Namespace, config: ConvBertConfig, updates: float) -> None:
-    """What depends on the number of updates in an epoch, and on the model, where no option says it."""
-    epochs, least = (args.num_train_epochs, 1) if args.num_train_epochs else (args.epochs, args.least)
-    args.max_steps = args.max_steps or max(least, math.ceil(epochs * updates))
-    args.eval_steps = args.eval_steps or math.ceil(updates)
-    args.learning_rate = args.learning_rate or args.rate / config.hidden_size
+def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer, batches: Batches,
+          evaluate: Callable) -> Progress:
+    """Trains to the end of the schedule, from the last checkpoint of this run if there is one.
 
-
-def train(args: Namespace, model: ConvBertPreTrainedModel, epoch_of: Callable, batch_of: Callable,
-          evaluate: Callable) -> dict:
-    """Runs the schedule, from the last checkpoint of the same run if there is one; returns the final state.
-    epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) the tensors of one; rng is
-    seeded by --seed and the number of the epoch or batch: a resumed run draws the same. evaluate: scores."""
-    order = functools.lru_cache(maxsize=1)(lambda epoch: epoch_of(np.random.default_rng([args.seed, epoch])))
-    accumulate, per_epoch = args.gradient_accumulation_steps, len(order(0))
-    settle(args, model.config, per_epoch / accumulate)
+    evaluate(model) returns scores.  Raises UserError where a loss is not finite, SystemExit where a
+    signal ends the program or the run is finished already.
+    """
     optimizer, pad = make_optimizer(model, args), model.config.pad_token_id
+    with run_folder(args) as folder, heard_signals() as heard, ThreadPoolExecutor(1) as background:
+        progress = folder.resume(model, optimizer, batches.per_epoch)
+        parallel = prepare(model, args, batches)
+        if not progress.evals:
+            folder.keep_scores(progress, model, evaluate)
+        bar = progress_bar(args, progress)
+        began = time.perf_counter() - progress.seconds
+        coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
 
-    def batches_of(step: int) -> list:
-        numbers = step * accumulate + np.split(np.arange(accumulate), WORLD)[RANK]  # this process's share
-        rngs = [np.random.default_rng([args.seed, n, 1]) for n in numbers]
-        return [batch_of(order(n // per_epoch)[n % per_epoch], rng) for n, rng in zip(numbers, rngs)]
-
-    state = runs.find_state(args, model.config)
-    if "model" in state:
-        model.load_state_dict(state.pop("model"))
-        optimizer.load_state_dict(state.pop("optimizer"))
-    runs.mean_over_processes(0, device=args.device)  # all have read the folder before process 0 changes it
-    log = open(os.devnull, "w") if RANK else runs.open_log(args, state)  # noqa: SIM115
-    stop = runs.catch_signals()  # the loop saves and leaves at the end of a step
-    gradients = Gradients(model, args)
-    if args.compile:  # takes a minute that shall not count, least of all as warmup
-        gradients(batches_of(state["step"])[0], args.seed)
-        gradients.zero()
-    if not state["evals"]:  # nor shall this
-        runs.keep_score(evaluate, model, state, log)
-    background = ThreadPoolExecutor(1)  # makes the batches of the next step during this one
-    coming = background.submit(batches_of, state["step"])
-    began, (over, rate) = time.perf_counter() - state["seconds"], schedule(args, state)
-    bar = tqdm(total=1.0, initial=over, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
-               bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
-    with bar, log:
-        while over < 1:
+        while progress.share(args) < 1:
+            rate = learning_rate(args, progress)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            batches, coming = coming.result(), background.submit(batches_of, state["step"] + 1)
-            tokens = sum(batch["input_ids"].ne(pad).sum().item() for batch in batches) * WORLD
-            loss = training_step(gradients, optimizer, batches, state["step"])
-            loss, tokens, seconds, leave = runs.mean_over_processes(
-                loss, tokens, time.perf_counter() - began, len(stop), device=args.device)
-            state["losses"].append(loss)
-            state |= {"step": state["step"] + 1, "tokens": state["tokens"] + tokens, "seconds": seconds}
-            used, (over, rate), step = rate, schedule(args, state), state["step"]
-            bar.update(over - bar.n)
-            if over == 1 or step % args.logging_steps == 0:
-                bar.set_postfix_str(text := runs.keep_metrics(state, used, log), refresh=False)
-                setproctitle(f"convbert {args.task} step {step} {text}")
-            if over == 1 or step % args.eval_steps == 0:
-                runs.keep_score(evaluate, model, state, log)
-            if over == 1 or leave or step % args.save_steps == 0:
-                if RANK == 0:
-                    runs.save_checkpoint(args, model, optimizer, state)
-                if leave and over < 1:
-                    runs.leave(stop, step)
-    runs.release_signals()
-    if RANK:  # the rest is for process 0 alone
-        raise SystemExit(0)
-    return state
+            shares = coming.result()
+            coming = background.submit(batches.of_update, progress.step + 1)
+
+            model.train()
+            losses = []
+            for seed, batch in shares:
+                torch.manual_seed(seed)  # of dropout and of what a generator draws
+                loss = run_model(parallel, batch, args.precision).loss / len(shares)
+                loss.backward()
+                losses.append(loss.detach())
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            loss, norm = torch.stack([sum(losses), norm]).tolist()
+            if not math.isfinite(loss + norm):
+                raise UserError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; the "
+                                "last checkpoint is kept; try a lower --learning_rate")
+            optimizer.step()
+            optimizer.zero_grad()
+
+            tokens = sum(batch["input_ids"].ne(pad).sum().item() for _, batch in shares)
+            loss, tokens, progress.seconds, leave = mean_over_processes(
+                loss, tokens, time.perf_counter() - began, len(heard), device=args.device)
+            progress.step += 1
+            progress.losses.append(loss)
+            progress.tokens += round(tokens * WORLD)
+            last = progress.share(args) == 1
+            bar.update(progress.share(args) - bar.n)
+            if last or progress.step % args.logging_steps == 0:
+                bar.set_postfix_str(folder.keep_metrics(progress, rate), refresh=False)
+            if last or progress.step % args.eval_steps == 0:
+                folder.keep_scores(progress, model, evaluate)
+            if last or leave or progress.step % args.save_steps == 0:
+                folder.save_checkpoint(progress, model, optimizer, tokenizer)
+            if leave and not last:
+                leave_program(heard, progress.step)
+        bar.close()
+    return progress
 
 
-# ---- 9. Tasks ----------------------------------------------------------------------------------------------
-def make_model(cls: type[ConvBertPreTrainedModel], args: Namespace) -> tuple:
-    """(model, tokenizer) by --model_name_or_path, --size or --config_name. UserError if they do not fit."""
+def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
+    """The model to run: compiled if so asked, and averaging its gradients over all processes."""
+    parallel = nn.parallel.DistributedDataParallel(model) if WORLD > 1 else model
+    if args.compile:
+        for module in model.modules():
+            if isinstance(module, ConvBertLayer):
+                module.compile(dynamic=False)
+        _, batch = batches.of_update(0)[0]
+        run_model(parallel, batch, args.precision).loss.backward()  # a minute that must not count
+        model.zero_grad()
+    return parallel
+
+
+def progress_bar(args: Namespace, progress: Progress) -> tqdm:
+    return tqdm(total=1.0, initial=progress.share(args), desc=args.task,
+                mininterval=1 if sys.stderr.isatty() else 30,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
+
+
+# ---- 8. Tasks ------------------------------------------------------------------------------------
+def make_model(cls: type, args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
+    """(model, tokenizer) by --model_name_or_path, --size or --config_name.  Raises UserError."""
     torch.manual_seed(args.seed)
-    tokenizer = Tokenizer(args.vocab_file)
+    tokenizer = Tokenizer(vocabulary_of(args))
     if args.model_name_or_path is not None:
-        model = cls.from_pretrained(args.model_name_or_path, new_head=args.task in ("pretrain", "finetune"))
+        new_head = args.task in ("pretrain", "finetune")
+        model = cls.from_pretrained(args.model_name_or_path, new_head, **changes)
     elif args.size:
-        model = cls(ConvBertConfig(vocab_size=tokenizer.size, pad_token_id=tokenizer.pad, **SIZES[args.size]))
+        changes |= {"vocab_size": tokenizer.size, "pad_token_id": tokenizer.pad}
+        model = cls(ConvBertConfig(**SIZES[args.size] | changes))
     else:
-        model = cls(ConvBertConfig.from_pretrained(args.config_name or ROOT / "config.json"))
-    if (size := model.config.vocab_size) != tokenizer.size:
-        raise UserError(f"--vocab_file {args.vocab_file}: {tokenizer.size} pieces, but the model has {size}")
-    if args.max_seq_length > (most := model.config.max_position_embeddings):
-        raise UserError(f"--max_seq_length {args.max_seq_length}: the model has only {most} positions")
+        path = args.config_name or ROOT / "config.json"
+        model = cls(ConvBertConfig.from_pretrained(path, **changes))
+    size, positions = model.config.vocab_size, model.config.max_position_embeddings
+    if size != tokenizer.size:
+        raise UserError(f"{tokenizer.path}: {tokenizer.size} pieces, but the model has {size}")
+    if (length := args.max_seq_length) > positions:
+        raise UserError(f"--max_seq_length {length}: the model has only {positions} positions")
+    choose_threads(args, model.config)
     return model.to(args.device), tokenizer
 
 
+def vocabulary_of(args: Namespace) -> Path:
+    """The SentencePiece model of the model folder, or else the given or the bundled one."""
+    if args.model_name_or_path is None:
+        return Path(args.vocab_file or ROOT / "vocab/kowiki.model")
+    own = Path(args.model_name_or_path, Tokenizer.FILE)
+    if not own.exists():
+        if args.vocab_file is None and own.parent.exists():
+            raise UserError(f"{own.parent}: holds no {own.name}; name the SentencePiece model that "
+                            "it was trained with by --vocab_file")
+        return Path(args.vocab_file or own)
+    if args.vocab_file is not None and Path(args.vocab_file).read_bytes() != own.read_bytes():
+        raise UserError(f"--vocab_file {args.vocab_file}: differs from {own}, the model's own")
+    return own
+
+
 def pretrain(args: Namespace) -> None:
-    """Masked language modelling or replaced token detection, on rows masked anew each time they come up."""
-    B, mlm = args.batch_size, args.objective == "mlm"
-    model, tokenizer = make_model(ConvBertForMaskedLM if mlm else ConvBertForPreTraining, args)
-    args.corpus = args.corpus or [data_file(None, "kowiki/kowiki.txt")]
-    rows = corpus_rows(args.corpus, tokenizer, args.max_seq_length)[: args.max_train_samples]
-    if args.valid_file:
-        valid = corpus_rows([args.valid_file], tokenizer, args.max_seq_length)
-    else:  # the last twentieth, at most 1,000 rows, is held out
-        rows, valid = np.split(rows, [-min(1000, max(1, len(rows) // 20))])
-    valid = valid[: args.max_eval_samples]
-    mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.8 if mlm else 0.85,
-                             random_share=0.1 if mlm else 0.0)  # as BERT does, as ELECTRA does
+    """Masked LM or replaced token detection, on rows masked anew each time they come up."""
+    if args.objective == "mlm":
+        model, tokenizer = make_model(ConvBertForMaskedLM, args)
+        mask = functools.partial(mask_rows, tokenizer=tokenizer)
+    else:
+        model, tokenizer = make_model(ConvBertForPreTraining, args)
+        mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.85, random_share=0.0)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # no token is seen often; config.json keeps 0.1 for fine-tuning
+
+    length = args.max_seq_length
+    rows = corpus_rows(args.corpus, tokenizer, length, args.max_train_samples)
+    if args.validation_file:
+        valid = corpus_rows([args.validation_file], tokenizer, length, args.max_eval_samples)
+    else:
+        held_out = min(1000, max(1, len(rows) // 20))
+        print(f"the last {held_out:,} rows of the corpus are held out", file=sys.stderr)
+        rows, valid = rows[:-held_out], rows[-held_out:][: args.max_eval_samples]
 
     @torch.no_grad()
-    def evaluate(model: nn.Module) -> dict:  # always with the same 15 % masked, whatever the batch_size
+    def evaluate(model: nn.Module) -> dict:
+        """The loss on held-out rows, with the same 15 % masked in every run."""
         model.eval()
         torch.manual_seed(0)
         losses: list[float] = []
         for part in np.split(valid, range(16, len(valid), 16)):
             batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
-            losses += [run_model(model, batch, args).loss.item()] * len(part)
+            losses += [run_model(model, batch, args.precision).loss.item()] * len(part)
         return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
 
-    def epoch_of(rng: Generator) -> list:  # all of one shape, which is compiled and recorded once
-        batches = bucketed(np.zeros(len(rows)), B, rng)
-        return [batch for batch in batches if len(batch) == B] or batches
+    def epoch_of(rng: Generator) -> list[Array]:
+        """All rows once, in batches of one size: what is left over waits for the next epoch."""
+        B = min(args.batch_size, len(rows))
+        order = rng.permutation(len(rows))[: len(rows) // B * B]
+        return list(order.reshape(-1, B))
 
-    state = train(args, model, epoch_of,
-                  lambda indices, rng: mask(rows[indices], share=args.mlm_probability, rng=rng), evaluate)
-    first, last = state["evals"][0], state["evals"][-1]
-    runs.finish(args, model, state, {"eval_loss_at_start": first["eval_loss"]} | last)
+    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
+        return mask(rows[indices], share=args.mlm_probability, rng=rng)
+
+    progress = train(args, model, tokenizer, Batches(args, epoch_of, batch_of), evaluate)
+    before, after = progress.evals[0]["eval_loss"], progress.evals[-1]
+    finish(args, model, tokenizer, progress, {"eval_loss_at_start": before} | after)
 
 
 @torch.no_grad()
-def classify(model: nn.Module, reviews: Reviews, args: Namespace) -> Tensor:
-    """Logits of all the reviews, in their order: [n, 2]."""
+def classify(model: ConvBertPreTrainedModel, ids: list[Tensor], batch_size: int,
+             precision: str) -> Tensor:
+    """Logits of encoded texts, in their order: float [n, C].
+
+    Texts of like length run together; one by one where the convolutions would see the padding.
+    """
     model.eval()
-    order = np.argsort(reviews.lengths, kind="stable")
-    parts = np.split(order, range(args.batch_size, len(order), args.batch_size))
-    logits = torch.cat([run_model(model, reviews.batch(part), args).logits.cpu() for part in parts])
-    return logits[torch.from_numpy(np.argsort(order))]
+    size = batch_size if model.config.conv_padding_mask else 1
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    logits = torch.empty(len(ids), len(model.config.id2label))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        batch = padded([ids[i] for i in part], model.config.pad_token_id)
+        logits[part] = run_model(model, batch, precision).logits.cpu()
+    return logits
 
 
-def score_reviews(model: nn.Module, reviews: Reviews, args: Namespace) -> dict:
-    """Accuracy, F1 of label 1, loss, count, and the confusion matrix with a row for each true label."""
-    logits, labels = classify(model, reviews, args), reviews.labels
-    tn, fp, fn, tp = torch.bincount(labels * 2 + logits.argmax(-1), minlength=4).tolist()
-    return {"eval_accuracy": (tn + tp) / len(labels), "eval_f1": 2 * tp / max(1, 2 * tp + fp + fn),
-            "eval_loss": F.cross_entropy(logits, labels).item(), "eval_samples": len(labels),
-            "confusion_matrix": [[tn, fp], [fn, tp]]}
-
-
-def hold_out(count: int, seed: int) -> tuple[Array, Array]:
-    """Of the indices below count, those to train on and a random twentieth (50 to 5,000, at most half)."""
-    order = np.random.default_rng(seed).permutation(count)
-    cut = min(5000, max(50, count // 20), count // 2)
-    return order[cut:], order[:cut]
+def scores_of(logits: Tensor, targets: Tensor) -> dict:
+    """Accuracy, F1 (of class 1; of more than two classes the mean), loss, count, and the confusion
+    matrix with a row for each true class.  logits [n, C], targets [n]."""
+    C = logits.size(1)
+    matrix = torch.bincount(targets * C + logits.argmax(-1), minlength=C * C).view(C, C)
+    right = matrix.diagonal()
+    f1 = 2 * right.double() / (matrix.sum(0) + matrix.sum(1)).clamp(min=1)  # [C]
+    return {"eval_accuracy": right.sum().item() / len(targets),
+            "eval_f1": (f1[1] if C == 2 else f1.mean()).item(),
+            "eval_loss": F.cross_entropy(logits, targets).item(),
+            "eval_samples": len(targets), "confusion_matrix": matrix.tolist()}
 
 
 def finetune(args: Namespace) -> None:
-    """Sentiment of reviews; those held out of the training file pick the best of the evaluated models."""
-    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    encoded = functools.partial(Reviews, tokenizer=tokenizer, max_seq_length=args.max_seq_length,
-                                pad_to_multiple_of=8 if args.device.type == "cuda" else 1)  # few shapes
-    args.train_file = data_file(args.train_file, "nsmc/ratings_train.txt")
-    texts, labels = read_reviews(args.train_file, args.max_train_samples)
-    reviews, dev = (encoded(texts[part], labels[part]) for part in hold_out(len(texts), args.seed))
-    test = encoded(*read_reviews(data_file(args.test_file, "nsmc/ratings_test.txt"), args.max_eval_samples))
-    state = train(args, model, lambda rng: bucketed(reviews.lengths, args.batch_size, rng),
-                  lambda indices, rng: reviews.batch(indices), lambda model: score_reviews(model, dev, args))
-    model.load_state_dict(state["best"]["model"])
-    picked = {"dev_accuracy": state["best"]["eval_accuracy"], "step": state["best"]["step"]}
-    runs.finish(args, model, state, picked | score_reviews(model, test, args))
+    """A classifier of texts.  The dev rows pick the best of the evaluated models."""
+    parts, names = split_examples(args)
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args, id2label=names)
+    ids = {}
+    for name, part in parts.items():
+        ids[name], cut = encode_texts(part.texts, tokenizer, args.max_seq_length)
+        say_cut(cut, len(part), args)
+    lengths = np.array([len(row) for row in ids["train"]])
+    targets = class_targets(parts["train"], names, args.hard_label_share)
+
+    def score(name: str) -> dict:
+        logits = classify(model, ids[name], args.batch_size, args.precision)
+        return scores_of(logits, hard_targets(parts[name], names))
+
+    def epoch_of(rng: Generator) -> list[Array]:
+        return bucketed(lengths, args.batch_size, rng)
+
+    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
+        multiple = 8 if args.device.type == "cuda" else 1  # few shapes
+        batch = padded([ids["train"][i] for i in indices], tokenizer.pad, multiple)
+        return batch | {"labels": targets[indices]}
+
+    batches = Batches(args, epoch_of, batch_of)
+    progress = train(args, model, tokenizer, batches, lambda model: score("dev"))
+    model.load_state_dict(progress.best["model"])
+    scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
+    if "test" in parts:
+        scores |= score("test") | {"test_file": str(parts["test"].path)}
+        if not args.test_file and not RANK:
+            keep_examples(parts["test"])
+    finish(args, model, tokenizer, progress, scores)
+
+
+def keep_examples(examples: Examples) -> None:
+    """Writes a part that was cut from a file, as JSON lines, where `evaluate` finds it."""
+    with replacing(examples.path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for text, label in zip(examples.texts, examples.labels):
+            print(json.dumps({"text": text, "label": label}, ensure_ascii=False), file=file)
+
+
+def say_cut(cut: int, count: int, args: Namespace) -> None:
+    if cut:
+        print(f"{cut:,} of {count:,} texts were longer than --max_seq_length {args.max_seq_length} "
+              "and were cut", file=sys.stderr)
 
 
 def evaluate(args: Namespace) -> None:
-    """Scores a fine-tuned model on the test file."""
+    """Scores a fine-tuned model on a test file."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    test = read_reviews(data_file(args.test_file, "nsmc/ratings_test.txt"), args.max_eval_samples)
-    scores = score_reviews(model, Reviews(*test, tokenizer, args.max_seq_length), args)
+    test = read_examples(args.test_file, args, args.max_eval_samples)
+    answers = hard_targets(test, model.config.id2label)
+    ids, cut = encode_texts(test.texts, tokenizer, args.max_seq_length)
+    say_cut(cut, len(test), args)
+    scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
+    scores["test_file"] = str(args.test_file)
     write_json(args.output_dir / "eval_results.json", scores)
-    print(json.dumps(scores))
+    print(json.dumps(scores, ensure_ascii=False))
+
+
+class Classifier:
+    """A fine-tuned model for use from Python.
+
+    >>> classify = Classifier.from_pretrained("runs/finetune")
+    >>> classify("배우들 연기가 정말 좋았어요")
+    [{'label': 'positive', 'score': 0.99}]
+
+    Takes a text or a list of texts.  Returns for each its class and the probability of it, as
+    transformers' pipeline does.  The answer does not depend on what else is in the list.
+    """
+
+    def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
+                 max_seq_length: int = 128, batch_size: int = 32, precision: str = "fp32"):
+        self.model, self.tokenizer, self.max_seq_length = model, tokenizer, max_seq_length
+        self.batch_size, self.precision = batch_size, precision
+        self.cut = 0  # texts that were longer than max_seq_length
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: str | None = None,
+                        **options: Any) -> "Classifier":
+        """The classifier of a folder, on the best device if none is given.  Raises UserError."""
+        model = ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
+        tokenizer = Tokenizer(Path(folder, Tokenizer.FILE))
+        return cls(model.to(choose_device(device)), tokenizer, **options)
+
+    def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
+        """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
+        texts = [texts] if isinstance(texts, str) else texts
+        texts = [text.encode(errors="replace").decode() for text in texts]  # no half of a character
+        ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
+        self.cut += cut
+        logits = classify(self.model, ids, self.batch_size, self.precision)  # [n, C]
+        names = self.model.config.id2label
+        answers: list[dict] = []
+        for row in logits.softmax(-1).tolist():
+            best = row.index(max(row))
+            answers.append({"label": names[best], "score": row[best]})
+            if all_scores:
+                answers[-1]["scores"] = {names[i]: p for i, p in enumerate(row)}
+        return answers
 
 
 def predict(args: Namespace) -> None:
-    """One JSON object a line for every --text, or line of stdin: text, label, score (its probability)."""
+    """A JSON object a line for every text, in their order: its columns, label, score."""
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-    texts = [text.rstrip("\n").encode(errors="replace").decode() for text in args.text or sys.stdin]
-    reviews = Reviews(texts, [0] * len(texts), tokenizer, args.max_seq_length)  # the labels are not known
-    for text, p in zip(texts, classify(model, reviews, args).softmax(-1).tolist() if texts else []):
-        score = {"label": LABELS[p.index(max(p))], "score": max(p)}
-        print(json.dumps({"text": text} | score, ensure_ascii=False))
+    classifier = Classifier(model, tokenizer, args.max_seq_length, args.batch_size, args.precision)
+    count = 0
+    with contextlib.ExitStack() as stack:
+        out: IO[str] = sys.stdout
+        if args.output_file:
+            temporary = stack.enter_context(replacing(Path(args.output_file)))
+            out = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+        for column, rows in texts_to_predict(args):
+            answers = classifier([row[column] for row in rows], args.all_scores)
+            for row, answer in zip(rows, answers):
+                if {name.strip().lower() for name in row} & set(LABEL_COLUMNS):
+                    answer["predicted_label"] = answer.pop("label")
+                print(json.dumps(row | answer, ensure_ascii=False), file=out)
+            out.flush()
+            count += len(rows)
+    say_cut(classifier.cut, count, args)
+
+
+def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
+    """(the column of the text, up to 2,048 rows), again and again: --text, --test_file or stdin."""
+    if args.text:
+        yield "text", [{"text": text} for text in args.text]
+    elif args.test_file:
+        for table in read_table(args.test_file):
+            given = args.text_column_name
+            column = pick_column(table, given, TEXT_COLUMNS, "--text_column_name", args.test_file)
+            for line, text in table[column].items():
+                check_text(text, f"{args.test_file}, line {line}")
+            yield column, table.to_dict("records")
+    else:
+        for lines in lines_of_stdin():
+            yield "text", [{"text": line} for line in lines]
+
+
+def lines_of_stdin() -> Iterator[list[str]]:
+    """Lists of up to 2,048 lines; shorter where the input pauses: whoever types gets answers."""
+    if sys.stdin is None:
+        raise UserError("there is no stdin; give --text or --test_file")
+    if sys.stdin.isatty():
+        print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
+    waiting: queue.Queue[str | None] = queue.Queue(CHUNK)
+
+    def read() -> None:
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # type: ignore[union-attr]
+        for line in sys.stdin:
+            waiting.put(line.rstrip("\r\n"))
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    lines: list[str] = []
+    line: str | None = ""
+    while line is not None:
+        try:
+            line = waiting.get(timeout=0.05 if lines else None)
+            lines += [] if line is None else [line]
+            pause = line is None or len(lines) == CHUNK
+        except queue.Empty:
+            pause = True
+        if pause and lines:
+            yield lines
+            lines = []
 
 
 def visualize(args: Namespace) -> None:
     """Draws for every --text what both halves of mixed attention look at in --layer."""
+    try:
+        import pictures
+    except ImportError as error:
+        raise UserError(f"visualize needs pictures.py beside convbert.py ({error})") from None
     model, tokenizer = make_model(ConvBertModel, args)
-    layer = args.layer or model.config.num_hidden_layers
-    if not args.text or layer > model.config.num_hidden_layers:
-        raise UserError(f"visualize needs --text, and a --layer from 1 to {model.config.num_hidden_layers}")
-    for n, ids in enumerate(Reviews(args.text, [0] * len(args.text), tokenizer, args.max_seq_length).ids, 1):
-        path = args.output_dir / f"layer-{layer}-text-{n}.png"
-        pictures.mixed_attention(model.eval(), ids, [tokenizer.pieces[i] for i in ids], layer, path)
+    count = model.config.num_hidden_layers
+    layer = args.layer or count
+    if not args.text or layer > count:
+        raise UserError(f"visualize needs --text, and a --layer from 1 to {count}")
+    ids, _ = encode_texts(args.text, tokenizer, args.max_seq_length)
+    for number, row in enumerate(ids, 1):
+        path = args.output_dir / f"layer-{layer}-text-{number}.png"
+        pictures.mixed_attention(model.eval(), row, [tokenizer.pieces[i] for i in row], layer, path)
         print(path)
 
 
-# ---- 10. Command line --------------------------------------------------------------------------------------
+# ---- 9. The run folder and the machine -----------------------------------------------------------
+# One run at a time writes to a folder, and a killed one goes on from its checkpoint:
+#
+#     config.json, model.safetensors   the trained model: the last, or finetune's best evaluated
+#     spiece.model, tokenizer*.json    its tokenizer, for this file and for transformers
+#     metrics.jsonl                    a line every --logging_steps updates and for every evaluation
+#     eval_results.json, test.jsonl    the scores of that model; a test part cut from one's own file
+#     train_results.json               comes last: the run is finished
+#     checkpoint-STEP/                 a model folder, and training_state.pt with what goes on
+#
+# A file or a folder gets its name only when it is whole.  Nothing loaded runs code (weights_only).
+RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json")
+FREE = {  # options that may differ between two parts of a run
+    "output_dir", "output_file", "device", "num_threads", "resume", "overwrite_output_dir", "text",
+    "layer", "all_scores", "logging_steps", "save_steps", "save_total_limit", "given"}
+BY_CONTENT = {  # options that name files, and may name the same elsewhere
+    "corpus", "validation_file", "train_file", "test_file", "vocab_file", "model_name_or_path",
+    "config_name", "size"}
+INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine"}
+SETTLED = ("max_steps", "eval_steps", "learning_rate", "precision")  # if not given, as before
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields FILE.tmp.  At the end it is flushed to the disk and renamed to FILE."""
+    temporary = Path(f"{path}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (RuntimeError, SafetensorError) as error:  # what they make of a full disk
+        raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Brings the names in a folder to the disk, where the system can: Windows cannot."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: dict) -> None:
+    with replacing(path) as temporary:
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file; {} if there is none, or a damaged one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return value if isinstance(value, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The folders checkpoint-STEP, by step."""
+    names = "checkpoint-([0-9]+)"  # and not "checkpoint-149 2", which file managers make
+    found = [p for p in folder.glob("checkpoint-*") if re.fullmatch(names, p.name) and p.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+@contextlib.contextmanager
+def run_folder(args: Namespace) -> Iterator["RunFolder"]:
+    """The output folder, locked for this run.  UserError if another run writes there."""
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    if RANK:  # process 0 alone writes
+        yield RunFolder(args, None)
+        return
+    lock = FileLock(args.output_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"--output_dir {args.output_dir}: another run is writing there") from None
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        print(f"{args.output_dir}: cannot be locked; start no second run in it", file=sys.stderr)
+    try:
+        with open(args.output_dir / "metrics.jsonl", "a", encoding="utf-8") as log:
+            yield RunFolder(args, log)
+    finally:
+        lock.release()
+
+
+class RunFolder:
+    """The output folder of a training: its log, its checkpoints, and the way back from them."""
+
+    def __init__(self, args: Namespace, log: IO[str] | None):
+        self.args, self.path, self.log = args, args.output_dir, log
+
+    def resume(self, model: nn.Module, optimizer: Optimizer, batches_per_epoch: int) -> Progress:
+        """The progress of the last checkpoint, whose weights are loaded, or that of a new run.
+
+        Raises UserError where two runs would mix or files be overwritten, SystemExit if finished.
+        """
+        args, again, here = self.args, self.args.overwrite_output_dir, f"--output_dir {self.path}"
+        found = checkpoints(self.path)
+        if found and args.resume and not again:
+            state = last_state(found)
+            progress = Progress(**state["progress"])
+            settle_length(args, model.config, batches_per_epoch, progress.options)
+            compare_options(progress.options, run_options(args, model.config), here)
+            if (self.path / "train_results.json").exists():
+                print(f"{self.path}: finished; --overwrite_output_dir starts anew", file=sys.stderr)
+                raise SystemExit(0)
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            print(f"going on from {self.path}/checkpoint-{progress.step}", file=sys.stderr)
+        else:
+            results = {path.name for path in found}
+            results |= {name for name in RESULTS if (self.path / name).exists()}
+            if results and not again:
+                raise UserError(f"{here} holds {min(results)}: choose another folder, or "
+                                "--overwrite_output_dir")
+            settle_length(args, model.config, batches_per_epoch, {})
+            progress = Progress(run_options(args, model.config))
+        mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
+        if self.log:
+            for path in checkpoints(self.path) if again else ():
+                shutil.rmtree(path)
+            if again:
+                (self.path / "train_results.json").unlink(missing_ok=True)
+            self.log.truncate(progress.log_size)  # what came after the checkpoint will come again
+        return progress
+
+    def write_log(self, record: dict) -> None:
+        if self.log:
+            print(json.dumps(record), file=self.log, flush=True)
+
+    def keep_metrics(self, progress: Progress, rate: float) -> str:
+        """Logs the updates since the last time: mean loss, rate, speed.  Returns them as text."""
+        record = {"step": progress.step, "loss": float(np.mean(progress.losses)),
+                  "learning_rate": rate, "seconds": progress.seconds,
+                  "tokens_per_second": progress.tokens / (progress.seconds - progress.logged)}
+        self.write_log(record)
+        progress.losses, progress.tokens, progress.logged = [], 0, progress.seconds
+        text = "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s"
+        setproctitle(f"convbert {self.args.task} step {progress.step} {text.format(**record)}")
+        return text.format(**record)
+
+    def keep_scores(self, progress: Progress, model: nn.Module, evaluate: Callable) -> None:
+        """Logs evaluate(model); progress.best is the one of highest accuracy, with the weights."""
+        with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
+            scores = evaluate(model)
+        if not math.isfinite(scores["eval_loss"]):
+            raise UserError(f"step {progress.step}: eval_loss {scores['eval_loss']}; the last "
+                            "checkpoint is kept; try a lower --learning_rate")
+        record = {"step": progress.step} | scores
+        progress.evals.append(record)
+        self.write_log(record)
+        if scores.get("eval_accuracy", -1) > progress.best.get("eval_accuracy", -1):
+            weights = {name: w.to("cpu", copy=True) for name, w in model.state_dict().items()}
+            progress.best = record | {"model": weights}
+
+    def save_checkpoint(self, progress: Progress, model: ConvBertPreTrainedModel,
+                        optimizer: Optimizer, tokenizer: Tokenizer) -> None:
+        """Writes checkpoint-STEP.  Of the older ones, those beyond --save_total_limit go."""
+        if not self.log:
+            return
+        temporary = self.path / "checkpoint.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary)
+        tokenizer.save(temporary)
+        progress.log_size = (self.path / "metrics.jsonl").stat().st_size
+        state = {"progress": vars(progress), "model": model.state_dict(),
+                 "optimizer": optimizer.state_dict()}
+        with replacing(temporary / "training_state.pt") as path:
+            torch.save(state, path)
+        temporary.rename(self.path / f"checkpoint-{progress.step}")
+        flush_folder(self.path)
+        for old in checkpoints(self.path)[: -self.args.save_total_limit]:
+            shutil.rmtree(old)
+
+
+def last_state(found: list[Path]) -> dict:
+    """The newest readable checkpoint; damaged ones are renamed.  UserError if none is left."""
+    for folder in reversed(found):
+        try:
+            return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged file can raise almost anything
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                raise  # this is no damage
+            with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
+                folder.rename(f"{folder}.damaged")
+                print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
+    here = found[-1].parent
+    raise UserError(f"{here}: no checkpoint can be read; --overwrite_output_dir starts anew")
+
+
+def run_options(args: Namespace, config: ConvBertConfig) -> dict[str, str]:
+    """What decides the result of a run: options by value, files by content, the machine by kind."""
+    options = {k: str(v) for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
+    options["config"] = str(config)
+    options["examples in an update"] = str(args.batch_size * args.gradient_accumulation_steps)
+    capability = torch.backends.cpu.get_cpu_capability()
+    options["machine"] = f"torch {torch.__version__}, {args.device.type}, {capability}"
+    files = {"vocab_file": [vocabulary_of(args)], "validation_file": [args.validation_file]}
+    if args.task == "pretrain":
+        files["corpus"] = args.corpus
+    else:
+        files |= {"train_file": [args.train_file], "test_file": [args.test_file]}
+    if args.model_name_or_path:
+        files["model_name_or_path"] = [Path(args.model_name_or_path, "model.safetensors")]
+    for name, paths in files.items():
+        options[name] = " ".join(file_sha256(p) for p in paths if p and os.path.isfile(p))
+    return options
+
+
+def file_sha256(path: Path | str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def compare_options(old: dict[str, str], new: dict[str, str], here: str) -> None:
+    """UserError where it is another run; a line where it is the same, but no longer to the byte."""
+    different = [name for name in new if old.get(name) != new[name]]
+    if "examples in an update" not in different:
+        fatal = [name for name in different if name not in INEXACT]
+    else:
+        fatal = [name for name in different if name != "examples in an update"] or different
+    if fatal:
+        raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
+                        "--overwrite_output_dir ends it")
+    for name in different:
+        print(f"{name} was {old.get(name)} and is {new[name]}: the run goes on, no longer exact to "
+              "the byte", file=sys.stderr)
+
+
+def finish(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
+           progress: Progress, scores: dict) -> None:
+    """Writes the result of a training; train_results.json comes last: the run is finished."""
+    if RANK:  # the rest is for process 0 alone
+        raise SystemExit(0)
+    model.save_pretrained(args.output_dir)
+    if not tokenizer.save(args.output_dir):
+        print(f"{args.output_dir}: transformers cannot read its tokenizer; python web-crawler/"
+              f"tokenizer_json.py {args.output_dir / Tokenizer.FILE} helps", file=sys.stderr)
+    write_json(args.output_dir / "eval_results.json", scores)
+    results = {"step": progress.step, "seconds": progress.seconds, "evals": progress.evals}
+    write_json(args.output_dir / "train_results.json", results)
+    try:
+        import pictures
+
+        pictures.of_run(args.output_dir)
+    except ImportError as error:
+        print(f"no curves are drawn: {error}", file=sys.stderr)
+    print(f"{args.output_dir} after {progress.step} steps, {progress.seconds:.0f} s: "
+          f"{json.dumps(scores, ensure_ascii=False)}")
+
+
+@contextlib.contextmanager
+def heard_signals() -> Iterator[list[signal.Signals]]:
+    """The signals that ask the program to end; the loop looks at them at the end of an update.
+
+    The second one ends the program at once.  An ignored SIGHUP (nohup) stays ignored.  In a thread,
+    where Python allows no handlers, there are none.
+    """
+    heard: list[signal.Signals] = []
+    before: dict[int, Any] = {}
+
+    def hear(number: int, frame: Any) -> None:
+        heard.append(signal.Signals(number))
+        if len(heard) > 1:
+            raise SystemExit(128 + number)
+        name = heard[0].name
+        print(f"\n{name}: saving after this update; once more ends at once", file=sys.stderr)
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, hear)
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_program(heard: list[signal.Signals], step: int) -> NoReturn:
+    number = heard[0] if heard else signal.SIGTERM  # it came to another process
+    print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
+    """The means of what each process gives.  None goes on before all have come here."""
+    if WORLD == 1:
+        return list(numbers)
+    total = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return (total / WORLD).tolist()
+
+
+def start_processes(args: Namespace) -> None:
+    """Joins the processes that torchrun has started."""
+    if (shared := args.gradient_accumulation_steps) % WORLD:
+        raise UserError(f"--gradient_accumulation_steps {shared}: no multiple of the {WORLD} "
+                        "processes")
+    if WORLD > 1:
+        dist.init_process_group("nccl" if args.device.type == "cuda" else "gloo")
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device of that name, or else the best there is.  UserError if it cannot be had."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    best = "cuda" if cuda else "mps" if mps else "cpu"
+    try:
+        device = torch.device(name or best)
+        if device.type == "cuda":
+            number = int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index
+            torch.cuda.set_device(number)
+        torch.zeros(1, device=device).item()
+        return device
+    except Exception as error:  # each kind of device has its own
+        why = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: not here; the best is {best} ({why})") from None
+
+
+def choose_precision(device: torch.device) -> str:
+    """bf16 where the hardware has it, else fp32."""
+    if device.type == "cuda":  # older GPUs, such as the T4, emulate it slowly
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return "bf16" if fast else "fp32"
+
+
+def choose_threads(args: Namespace, config: ConvBertConfig) -> None:
+    """--num_threads, or one for a small job, whose threads would mostly wait for each other."""
+    if args.num_threads:
+        torch.set_num_threads(args.num_threads)
+        return
+    product = args.batch_size * args.max_seq_length * config.hidden_size**2  # of a dense layer
+    if product < 2**26 and torch.get_num_threads() > 1 and args.device.type == "cpu":
+        print("one CPU thread, since the job is small; see --num_threads", file=sys.stderr)
+        torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What goes wrong ends the program with one line; status 2 where the user can put it right."""
+    if RANK:  # process 0 speaks for all
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):  # not cp949, which Windows would redirect in
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        yield
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).partition("\n")[0]
+        full = isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text
+        if WORLD == 1 and not full:
+            raise
+        why = "try a smaller --batch_size" if full else "a process of the run has died or failed"
+        print(f"convbert.py: error: {why} ({text})", file=sys.__stderr__ if RANK else sys.stderr)
+        sys.exit(2 if full else 1)
+    except BrokenPipeError:
+        os._exit(1)  # whoever read stdout has gone, as `head` does
+    except (UserError, OSError, ModuleNotFoundError) as error:
+        print(f"convbert.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# ---- 10. The same, faster ------------------------------------------------------------------------
+def band_is_faster(values: Tensor) -> bool:
+    """On a CPU, for short texts: 5 to 7 % of an update of small, rows of 128, two threads."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False  # a branch on the length would fix it for good
+    return values.device.type == "cpu" and values.size(2) <= 256
+
+
+def convolve_by_band(values: Tensor, kernels: Tensor) -> Tensor:
+    """`convolve` as a product with a band matrix, whose row t holds kernel t around the diagonal.
+
+    Rows that are written T+K apart and read T+K−1 apart move one step to the right each.
+    """
+    T, K = kernels.shape[-2:]
+    rows = F.pad(kernels, (0, T)).flatten(2)[..., : T * (T + K - 1)]  # [B, N, T·(T+K−1)]
+    band = rows.unflatten(2, (T, T + K - 1))[..., K // 2 : K // 2 + T]  # [B, N, T, T]
+    return band @ values  # [B, N, T, D]
+
+
+def sum_is_faster(x: Tensor) -> bool:
+    """Compiled on a GPU: there a depthwise nn.Conv1d's gradient takes several times as long."""
+    return x.is_cuda and torch.compiler.is_compiling()
+
+
+def depthwise_by_sum(depthwise: nn.Conv1d, x: Tensor) -> Tensor:
+    """depthwise(x), [B, H, T], as the sum Σ_j dw_j ⊙ x_{t+j−p}."""
+    weight = depthwise.weight.squeeze(1)  # [H, K]
+    T, K = x.size(2), weight.size(1)
+    x = F.pad(x, (K // 2, K // 2))  # [B, H, T+K-1]
+    return functools.reduce(torch.add, (x[..., j : j + T] * weight[:, j, None] for j in range(K)))
+
+
+class Dropout(nn.Dropout):
+    """nn.Dropout; on a CPU by a random byte an element, p rounded to 1/256: 8 % of an update."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu":
+            return super().forward(x)
+        lost = round(256 * self.p)
+        words = torch.empty(x.numel() // 8 + 1, dtype=torch.int64).random_(-(2**63), None)
+        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= lost
+        return x * keep.view(torch.uint8) / (1 - lost / 256)  # times bool is four times slower
+
+
+def keep_freed_memory() -> None:
+    """Has glibc keep what is freed: a fresh page costs more than what is computed in it."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        for option, value in ((-4, 0), (-2, 1 << 26), (-1, 2**31 - 1)):
+            libc.mallopt(option, value)  # M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD
+
+
+# ---- 11. Command line ----------------------------------------------------------------------------
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
-DEFAULTS: dict[str, Any] = {  # by task; a run given no length takes epochs, but at least so many steps
-    "pretrain": dict(rate=0.256, layer_decay=1.0, batch_size=16, eval_steps=500, epochs=1, least=100),
-    "finetune": dict(rate=0.1024, layer_decay=0.9, epochs=2, least=600, model_name_or_path="runs/pretrain"),
-} | {task: dict(model_name_or_path="runs/finetune") for task in ("evaluate", "predict", "visualize")}
+BACKBONE = ROOT / "weights/convbert-small-ko"  # weights that come with this file, where they do
+CLASSIFIER = ROOT / "weights/convbert-small-ko-nsmc"
+DEFAULTS: dict[str, Any] = {  # a dict has one for each task, under None that of all others
+    "seed": 42, "precision": "auto", "max_seq_length": 128, "objective": "mlm",
+    "batch_size": {"pretrain": 16, None: 32}, "layer_decay": {"finetune": 0.9, None: 1.0},
+    "mlm_probability": 0.3, "hard_label_share": 0.0, "gradient_accumulation_steps": 1,
+    "warmup_ratio": 0.1, "weight_decay": 0.01, "resume": True, "test": True,
+    "logging_steps": 10, "save_steps": 500, "save_total_limit": 2,
+}
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
-          "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1)}
+          "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1),
+          "hard_label_share": (0, 1)}
+EXAMPLES = """examples:
+  python convbert.py --task pretrain --corpus kowiki.txt --max_minutes 30
+  python convbert.py --task finetune --train_file mine.csv --output_dir runs/mine
+  python convbert.py --task predict --model_name_or_path runs/mine --text "정말 좋았어요"
+"""
 
 
-def parse_options() -> Namespace:
-    def fail(message: str) -> NoReturn:  # in one line, without the usage
-        raise UserError(" ".join(message.split()))
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.error, add = fail, parser.add_argument  # type: ignore[method-assign]
-    add("--task", choices=TASKS, required=True, help="What to do.")
-    add("--seed", type=int, default=42, help="Decides initial weights, order, masks and dropout.")
-    add("--device", help="cpu, cuda or mps; the best there is if not given.")
-    add("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: bf16 where it is fast.")
-    add("--num_threads", type=int, help="CPU threads; all cores if not given.")
-    add("--compile", action="store_true", help="Pretrains faster on a GPU, after a minute of torch.compile.")
-    add = parser.add_argument_group("model, one of").add_mutually_exclusive_group().add_argument
-    add("--model_name_or_path", help="Model folder to start from; default runs/pretrain or runs/finetune.")
-    add("--config_name", help="The config.json of a new model; default the one beside this file.")
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLES, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.error = complain  # type: ignore[method-assign]
+
+    def adder(title: str, one_of: bool = False) -> Callable:
+        group: Any = parser.add_argument_group(title)
+        group = group.add_mutually_exclusive_group() if one_of else group
+
+        def add(*names: str, help: str, **more: Any) -> None:
+            value = DEFAULTS.get(names[-1][2:])
+            if isinstance(value, dict):
+                value = ", ".join(f"{v} to {k}" if k else f"else {v}" for k, v in value.items())
+            shown = "" if value is None or value is True else f"  [{value}]"
+            group.add_argument(*names, help=help + shown, **more)
+
+        return add
+
+    switch: Any = argparse.BooleanOptionalAction
+    add = adder("general")
+    add("--task", choices=TASKS, help="What to do.")
+    add("--seed", type=int, help="Decides initial weights, order, masks and dropout.")
+    add("--device", help="cpu, cuda or mps.  [the best there is]")
+    add("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where it is fast.")
+    add("--num_threads", type=int, help="CPU threads.  [all cores; 1 for a small job]")
+    add("--max_seq_length", type=int, help="Tokens in a row of text; at most, in a labelled text.")
+    add("--batch_size", type=int, help="Rows or texts in a batch.")
+    add("--vocab_file", help="SentencePiece model.  [the model folder's, or vocab/kowiki.model]")
+    add = adder("model, one of", one_of=True)
+    add("--model_name_or_path", help="Model folder to start from or to use.  [said at the start]")
+    add("--config_name", help="config.json of a new model.  [the one beside this file]")
     add("--size", choices=SIZES, help="Makes a new model of a published size.")
-    add = parser.add_argument_group("data").add_argument
-    add("--vocab_file", default=ROOT / "vocab/kowiki.model", help="The SentencePiece model.")
-    add("--corpus", action="append", help="Text to pretrain on; may be repeated.")
-    add("--valid_file", help="Held-out text to pretrain by; a part of the corpus if not given.")
-    add("--train_file", help="Reviews to fine-tune on, in NSMC's format.")
-    add("--test_file", help="Reviews to test on.")
-    add("--text", action="append", help="A text to predict (else stdin) or visualize; may be repeated.")
-    add("--layer", type=int, help="The layer to visualize, from 1; the last if not given.")
-    add("--max_seq_length", type=int, default=128, help="Tokens in a row of text or, at most, in a review.")
-    add("--max_train_samples", type=int, help="Uses only the first so many training rows or reviews.")
-    add("--max_eval_samples", type=int, help="Uses only the first so many held-out rows, or test reviews.")
-    add = parser.add_argument_group("training").add_argument
-    add("--objective", choices=("mlm", "rtd"), default="mlm", help="Masked LM or replaced token detection.")
-    add("--mlm_probability", type=float, default=0.3, help="Share of tokens to be predicted.")
-    add("--batch_size", type=int, help="Rows or reviews in a batch; 16 to pretrain, otherwise 32.")
-    add("--gradient_accumulation_steps", type=int, default=1, help="Batches in an update.")
-    add("--learning_rate", type=float, help="Peak; 0.256/H to pretrain (rtd: half), 0.1024/H to fine-tune.")
-    add("--warmup_ratio", type=float, default=0.1, help="Share of the run in which the rate rises.")
-    add("--weight_decay", type=float, default=0.01, help="AdamW's; spares biases and LayerNorms.")
-    add("--layer_decay", type=float, help="Learning rate of a layer over that of the next; 0.9 to fine-tune.")
-    add = parser.add_argument_group("length of the run, one of").add_mutually_exclusive_group().add_argument
+    add = adder("pretrain")
+    add("--corpus", action="append", help="Text to learn from; may be repeated.  [kowiki.txt]")
+    add("--objective", choices=("mlm", "rtd"), help="Masked LM or replaced token detection.")
+    add("--mlm_probability", type=float, help="Share of the tokens to be predicted.")
+    add("--compile", action="store_true", default=None, help="Compiles the layers, for a GPU.")
+    add = adder("finetune, evaluate")
+    add("--train_file", help="Labelled texts: TSV, CSV or JSON lines.  [NSMC's]")
+    add("--test_file", help="Texts to test on, or to predict.  [NSMC's; a part of --train_file]")
+    add("--test", action=switch, help="Scores the test part when trained.  [yes]")
+    add("--text_column_name", help="Column of the texts.  [the one with a usual name]")
+    add("--label_column_name", help="Column of the labels.  [the one with a usual name]")
+    add("--hard_label_share", type=float, help="Weight of the label where a row has scores too.")
+    add = adder("predict, visualize")
+    add("--text", action="append", help="A text; may be repeated.  [lines of stdin]")
+    add("--output_file", help="File for the predictions, JSON lines.  [stdout]")
+    add("--all_scores", action="store_true", default=None, help="Adds the scores of all classes.")
+    add("--layer", type=int, help="Layer to draw, from 1.  [the last]")
+    add = adder("training")
+    add("--valid_file", "--validation_file", help="Held-out texts.  [a part of those to train on]")
+    add("--max_train_samples", type=int, help="Uses only the first so many rows or texts.")
+    add("--max_eval_samples", type=int, help="Uses only the first so many rows or texts to score.")
+    add("--gradient_accumulation_steps", type=int, help="Batches in an update.")
+    add("--learning_rate", type=float,
+        help="Peak.  [0.256/H to pretrain, with rtd 0.128/H; 0.1024/H to finetune]")
+    add("--warmup_ratio", type=float, help="Share of the run in which the rate rises.")
+    add("--weight_decay", type=float, help="AdamW's; spares biases and LayerNorms.")
+    add("--layer_decay", type=float, help="Rate of a layer over that of the next one.")
+    add = adder("length of a training, one of", one_of=True)
     add("--max_steps", type=int, help="Updates.")
-    add("--num_train_epochs", type=float, help="Passes over the data; 1 or, to fine-tune, 2.")
+    add("--num_train_epochs", type=float, help="Passes over the data.  [1; to finetune 2]")
     add("--max_minutes", type=float, help="Minutes; the learning rate reaches 0 as they end.")
-    add = parser.add_argument_group("output").add_argument
-    add("--output_dir", type=Path, help="Folder for model, checkpoints and results; default runs/TASK.")
-    add("--overwrite_output_dir", action="store_true", help="Starts anew in a folder that holds a run.")
-    add("--resume", action=argparse.BooleanOptionalAction, default=True, help="Goes on from a checkpoint.")
-    add("--logging_steps", type=int, default=10, help="Updates between lines of metrics.jsonl.")
-    add("--eval_steps", type=int, help="Updates between evaluations; 500 or, to fine-tune, an epoch.")
-    add("--save_steps", type=int, default=500, help="Updates between checkpoints.")
-    add("--save_total_limit", type=int, default=2, help="Checkpoints to keep.")
-    args = parser.parse_args()
+    add = adder("output")
+    add("--output_dir", type=Path, help="Folder for all results.  [runs/TASK; runs/sample/TASK]")
+    add("--overwrite_output_dir", action="store_true", default=None,
+        help="Starts anew in a used folder.")
+    add("--resume", action=switch, help="Goes on from a checkpoint.  [yes]")
+    add("--logging_steps", type=int, help="Updates between lines of metrics.jsonl.")
+    add("--eval_steps", type=int, help="Updates between evaluations.  [500; to finetune an epoch]")
+    add("--save_steps", type=int, help="Updates between checkpoints.")
+    add("--save_total_limit", type=int, help="Checkpoints to keep.")
+    return parser
+
+
+def complain(message: str) -> NoReturn:
+    """argparse's complaint as a UserError, in one line."""
+    if "expected one argument" in message:
+        message += '; a value that begins with "-" is written --option=VALUE'
+    raise UserError(" ".join(message.split()))
+
+
+def parse_options(argv: list[str] | None = None) -> Namespace:
+    """The options as given; args.given names those that were.  Raises UserError."""
+    parser = make_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [name for action in parser._actions for name in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
+        raise UserError(f"{unknown[0]}: no such option; " +
+                        (f"did you mean {near[0]}?" if near else "--help lists them"))
+    if args.task is None:
+        raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
+    args.validation_file = vars(args).pop("valid_file")
+    args.given = [name for name, value in vars(args).items() if value is not None]
     for name, value in vars(args).items():
         low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, 2**31))
         if type(value) in (int, float) and not low <= value <= high:
@@ -964,28 +2183,113 @@ def parse_options() -> Namespace:
     return args
 
 
-def fill_in(args: Namespace) -> None:
-    """Settles what depends on the task and on the files there are."""
-    defaults = {"output_dir": Path("runs") / args.task, "batch_size": 32} | DEFAULTS.get(args.task, {})
-    if args.task == "finetune" and (args.size or args.config_name):
-        del defaults["model_name_or_path"]  # a new model
-    if args.task == "pretrain" and args.objective == "rtd":
-        defaults["rate"] = 0.128  # as in ELECTRA; twice as much has gone wrong
+def settle(args: Namespace) -> None:
+    """Fills in what depends on the task and on the files there are; stderr tells."""
+    for name, value in DEFAULTS.items():
+        if getattr(args, name) is None:
+            by_task = value.get(args.task, value[None]) if isinstance(value, dict) else value
+            setattr(args, name, by_task)
     if args.compile and args.task != "pretrain":
         raise UserError("--compile: only for --task pretrain, whose batches have one shape")
-    new = not (args.config_name or args.model_name_or_path or "model_name_or_path" in defaults)
-    real = "kowiki/kowiki.txt" if args.task == "pretrain" else "nsmc/ratings_train.txt"
-    if new and not (args.corpus or args.train_file or Path(ROOT, "web-crawler", real).exists()):
-        defaults["size"] = "tiny"  # all that the bundled sample can teach
-    vars(args).update({name: value for name, value in defaults.items() if getattr(args, name, None) is None})
+    sample = settle_data(args)
+    args.output_dir = args.output_dir or Path("runs/sample" if sample else "runs", args.task)
+    if not (args.size or args.config_name or args.model_name_or_path):
+        settle_start(args, sample)
+    if args.task == "evaluate" and not args.test_file:
+        settle_test_file(args)
+    args.device = choose_device(args.device)
+    if args.precision == "auto":
+        args.precision = choose_precision(args.device)
 
 
-def main() -> None:
-    with runs.one_line_errors():
-        args = parse_options()
-        fill_in(args)
-        runs.choose_hardware(args)
+def settle_data(args: Namespace) -> bool:
+    """Chooses the files to train on where none are named; true if they are the sample's."""
+    if args.task == "pretrain" and not args.corpus:
+        path = data_file("kowiki/kowiki.txt")
+        valid = path.with_name("valid.txt")
+        args.corpus = [path]
+        args.validation_file = args.validation_file or (valid if valid.exists() else None)
+    elif args.task == "finetune" and not args.train_file:
+        path = args.train_file = data_file("nsmc/ratings_train.txt")
+        args.test_file = args.test_file or data_file("nsmc/ratings_test.txt")
+    else:
+        return False
+    return path.parent.name == "sample"
+
+
+def data_file(name: str) -> Path:
+    """The file that web-crawler/ leaves, or else its namesake in the bundled sample."""
+    path = ROOT / "web-crawler" / name
+    sample = ROOT / "web-crawler/sample" / path.name
+    if path.exists():
+        return path
+    if not sample.exists():
+        raise UserError(f"{path}: no such file; web-crawler/ fetches it; or name your own file")
+    print(f"no {path}: the bundled sample takes its place", file=sys.stderr)
+    return sample
+
+
+def settle_start(args: Namespace, sample: bool) -> None:
+    """Chooses the model to start from or to use: of this folder's runs, or the one shipped."""
+    folders = {"pretrain": [], "finetune": [Path("runs/pretrain"), BACKBONE]}.get(
+        args.task, [Path("runs/finetune"), CLASSIFIER])
+    if sample and args.task == "finetune":
+        folders.append(Path("runs/sample/pretrain"))
+    found = [folder for folder in folders if (folder / "config.json").exists()]
+    if found:
+        args.model_name_or_path = found[0]
+        print(f"model: {found[0]}", file=sys.stderr)
+    elif args.task in ("pretrain", "finetune"):
+        args.size = "tiny" if sample else None  # all that the bundled sample can teach
+        if args.task == "finetune":
+            print("model: none is pretrained; training begins with random weights", file=sys.stderr)
+    else:
+        raise UserError(f"{folders[0]}: no model there; run --task finetune, or name a folder by "
+                        "--model_name_or_path")
+
+
+def settle_test_file(args: Namespace) -> None:
+    """Chooses what `evaluate` scores on: what the model's own run was tested on, or else NSMC."""
+    folder = Path(args.model_name_or_path or ".")
+    own, known = folder / "test.jsonl", read_json(folder / "eval_results.json").get("test_file")
+    labels = read_json(folder / "config.json").get("id2label", {})
+    if own.exists():
+        args.test_file = own
+    elif known and os.path.exists(known):
+        args.test_file = known
+    elif [*labels.values()] == [*NSMC_LABELS.values()]:
+        args.test_file = data_file("nsmc/ratings_test.txt")
+    else:
+        raise UserError(f"{folder}: keeps no test part; name a file by --test_file")
+    print(f"test file: {args.test_file}", file=sys.stderr)
+
+
+def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: dict) -> None:
+    """Settles updates and peak rate by the batches of an epoch; in a resumed run as they were."""
+    for name in SETTLED:
+        value = old.get(name, "None")
+        if name not in args.given and value not in ("None", str(getattr(args, name))):
+            kind = {"learning_rate": float, "precision": str}.get(name, int)
+            setattr(args, name, kind(value))
+    updates = batches / args.gradient_accumulation_steps
+    least, epochs = (100, 1) if args.task == "pretrain" else (600, 2)
+    if args.num_train_epochs:
+        least, epochs = 1, args.num_train_epochs
+    if not (args.max_minutes or args.max_steps):
+        args.max_steps = max(least, math.ceil(epochs * updates))
+    rate = {"mlm": 0.256, "rtd": 0.128}[args.objective]  # twice as much for rtd has gone wrong
+    rate = rate if args.task == "pretrain" else 0.1024
+    args.eval_steps = args.eval_steps or (500 if args.task == "pretrain" else math.ceil(updates))
+    args.learning_rate = args.learning_rate or rate / config.hidden_size
+
+
+def main(argv: list[str] | None = None) -> None:
+    with one_line_errors():
+        args = parse_options(argv)
+        settle(args)
         setproctitle(f"convbert {args.task}")
+        keep_freed_memory()
+        start_processes(args)
         TASKS[args.task](args)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import math
+import os
 import shutil
 import sys
 import warnings
@@ -20,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from runs import replacing
-
-if TYPE_CHECKING:  # matplotlib may be missing, and convbert imports this file
+if TYPE_CHECKING:  # matplotlib may be missing, and nothing here needs convbert.py to run
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -38,9 +37,11 @@ def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
     yield (figure := Figure((width, height), dpi=150, layout="constrained"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, warnings.catch_warnings():
+    temporary = Path(f"{path}.tmp")
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # what no font holds is drawn as a box
         figure.savefig(temporary, format="png", bbox_inches="tight")
+    os.replace(temporary, path)
 
 
 # ---- Mixed attention ---------------------------------------------------------------------------------------
@@ -48,24 +49,19 @@ def drawing(path: Path, width: float, height: float) -> Iterator["Figure"]:
 def look(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, layer: int) -> tuple:
     """What layer 1, 2, ... of a ConvBertModel in eval mode looks at in the token ids [T] of a text:
     attention [N, T, T] and kernels [N, T, K], each row a distribution; kernels is None for noconv."""
-    layers: Any = model.encoder["layer"]  # PyTorch's hints know no more than that it is a Module
-    mixed = layers[layer - 1].attention["self"]
-    seen: dict[str, torch.Tensor] = {}
-    with contextlib.ExitStack() as hooks:
-        keep_x = lambda module, given: seen.update(x=given[0])  # noqa: E731
-        hooks.enter_context(mixed.register_forward_pre_hook(keep_x))
-        if hasattr(mixed, "conv_kernel_layer"):
-            keep_kernels = lambda module, given, made: seen.update(kernels=made[0])  # noqa: E731
-            hooks.enter_context(mixed.conv_kernel_layer.register_forward_hook(keep_kernels))
-        model(torch.as_tensor(ids, device=next(model.parameters()).device)[None])
-    if mixed.conv_type == "light":
-        seen["kernels"] = mixed.conv_kernel.flatten().expand(len(ids), -1)  # [T, N·K]
-    q, k = (mixed.split_heads(linear(seen["x"]))[0] for linear in (mixed.query, mixed.key))  # [N, T, D]
-    attention = (q @ k.mT * mixed.D**-0.5).softmax(-1).cpu().numpy()  # [N, T, T]
-    if "kernels" not in seen:
+    layers: Any = model.encoder.layer  # PyTorch's hints know no more than that it is a Module
+    mixed = layers[layer - 1].attention.self
+    seen: list[torch.Tensor] = []
+    hook = mixed.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model(torch.as_tensor(ids, device=next(model.parameters()).device)[None])
+    hook.remove()
+    x = seen[0]  # [1, T, H]
+    q, k = mixed.split_heads(mixed.query(x)), mixed.split_heads(mixed.key(x))  # [1, N, T, D]
+    attention = mixed.attention(q, k, None)[0].cpu().numpy()  # [N, T, T]
+    if mixed.halves == 1:  # attention alone
         return attention, None
-    kernels = seen["kernels"].unflatten(-1, (mixed.N, -1)).softmax(-1)  # [T, N, K]
-    return attention, kernels.transpose(0, 1).cpu().numpy()
+    kernels = mixed.kernels(x, q, mixed.convolved_values(x, None))  # [1, N, T, K]
+    return attention, kernels[0].cpu().numpy()
 
 
 def mixed_attention(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, pieces: list[str], layer: int,
@@ -130,7 +126,7 @@ def label_fonts() -> list[str]:
 # ---- Runs --------------------------------------------------------------------------------------------------
 def read_metrics(folder: Path) -> list[dict]:
     """The records of a run's metrics.jsonl, in order."""
-    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def curves(folder: Path) -> None:
@@ -173,12 +169,12 @@ def plot(axes: "Axes", records: list[dict], name: str) -> None:
 
 def confusion_matrix(folder: Path) -> None:
     """confusion_matrix.png of eval_results.json, if there is such a matrix: counts and shares of each row."""
-    scores = json.loads(Path(folder, "eval_results.json").read_text())
+    scores = json.loads(Path(folder, "eval_results.json").read_text(encoding="utf-8"))
     if "confusion_matrix" not in scores:
         return
     counts = np.array(scores["confusion_matrix"])
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    labels = list(json.loads(Path(folder, "config.json").read_text())["id2label"].values())
+    labels = list(json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))["id2label"].values())
     with drawing(Path(folder, "confusion_matrix.png"), 4.2, 3.8) as figure:
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
