@@ -516,6 +516,8 @@ def init_weights(module: nn.Module, std: float) -> None:
 class ConvBertPreTrainedModel(nn.Module):
     """What all models share: folders with Hugging Face's config.json and model.safetensors."""
 
+    config: ConvBertConfig
+
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.config = config
@@ -525,8 +527,7 @@ class ConvBertPreTrainedModel(nn.Module):
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, new_head: bool = True,
-                        **changes: Any) -> "ConvBertPreTrainedModel":
+    def from_pretrained(cls, folder: Path | str, new_head: bool = True, **changes: Any) -> Any:
         """The model of a local folder, ours or Hugging Face's, in eval mode.
 
         new_head: a head that the folder lacks begins anew; stderr tells.  `changes` replace values
@@ -1140,14 +1141,14 @@ def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]
     names = class_names(parts["train"])
     for name, path, limit in (("test", args.test_file, args.max_eval_samples),
                               ("dev", args.validation_file, None)):
+        if name == "test" and not args.test:
+            continue
         if path:
             parts[name] = read_examples(path, args, limit)
-        elif name == "dev" or args.test:
+        else:
             rest, cut = hold_out(len(parts["train"]))
             parts[name], parts["train"] = parts["train"].part(cut), parts["train"].part(rest)
             parts[name].path = args.output_dir / f"{name}.jsonl"
-    if not args.test:
-        parts.pop("test", None)
     for name in set(parts) - {"train"}:
         hard_targets(parts[name], names)  # tells of bad labels before a model is made
     describe_parts(parts, names)
@@ -1331,7 +1332,7 @@ def progress_bar(args: Namespace, progress: Progress) -> tqdm:
 
 
 # ---- 8. Tasks ------------------------------------------------------------------------------------
-def make_model(cls: type, args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
+def make_model(cls: type[Any], args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
     """(model, tokenizer) by --model_name_or_path, --size or --config_name.  Raises UserError."""
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer(vocabulary_of(args))
@@ -1706,7 +1707,10 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
     if RANK:  # process 0 alone writes
         yield RunFolder(args, None)
         return
-    lock = FileLock(args.output_dir / ".lock")
+    try:
+        lock = FileLock(args.output_dir / ".lock", fallback_to_soft=False)  # that outlives a kill
+    except TypeError:  # a filelock that knows no soft locks
+        lock = FileLock(args.output_dir / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -1728,7 +1732,8 @@ class RunFolder:
     def __init__(self, args: Namespace, log: IO[str] | None):
         self.args, self.path, self.log = args, args.output_dir, log
 
-    def resume(self, model: nn.Module, optimizer: Optimizer, batches_per_epoch: int) -> Progress:
+    def resume(self, model: ConvBertPreTrainedModel, optimizer: Optimizer,
+               batches_per_epoch: int) -> Progress:
         """The progress of the last checkpoint, whose weights are loaded, or that of a new run.
 
         Raises UserError where two runs would mix or files be overwritten, SystemExit if finished.
@@ -1831,7 +1836,8 @@ def run_options(args: Namespace, config: ConvBertConfig) -> dict[str, str]:
     """What decides the result of a run: options by value, files by content, the machine by kind."""
     options = {k: str(v) for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
     options["config"] = str(config)
-    options["examples in an update"] = str(args.batch_size * args.gradient_accumulation_steps)
+    examples = args.batch_size * args.gradient_accumulation_steps  # of an update
+    options["batch_size x gradient_accumulation_steps"] = str(examples)
     capability = torch.backends.cpu.get_cpu_capability()
     options["machine"] = f"torch {torch.__version__}, {args.device.type}, {capability}"
     files = {"vocab_file": [vocabulary_of(args)], "validation_file": [args.validation_file]}
@@ -1857,11 +1863,7 @@ def file_sha256(path: Path | str) -> str:
 def compare_options(old: dict[str, str], new: dict[str, str], here: str) -> None:
     """UserError where it is another run; a line where it is the same, but no longer to the byte."""
     different = [name for name in new if old.get(name) != new[name]]
-    if "examples in an update" not in different:
-        fatal = [name for name in different if name not in INEXACT]
-    else:
-        fatal = [name for name in different if name != "examples in an update"] or different
-    if fatal:
+    if fatal := [name for name in different if name not in INEXACT]:
         raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
                         "--overwrite_output_dir ends it")
     for name in different:
@@ -2063,12 +2065,66 @@ def keep_freed_memory() -> None:
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
 BACKBONE = ROOT / "weights/convbert-small-ko"  # weights that come with this file, where they do
 CLASSIFIER = ROOT / "weights/convbert-small-ko-nsmc"
-DEFAULTS: dict[str, Any] = {  # a dict has one for each task, under None that of all others
-    "seed": 42, "precision": "auto", "max_seq_length": 128, "objective": "mlm",
-    "batch_size": {"pretrain": 16, None: 32}, "layer_decay": {"finetune": 0.9, None: 1.0},
-    "mlm_probability": 0.3, "hard_label_share": 0.0, "gradient_accumulation_steps": 1,
-    "warmup_ratio": 0.1, "weight_decay": 0.01, "resume": True, "test": True,
-    "logging_steps": 10, "save_steps": 500, "save_total_limit": 2,
+OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict: by task), help
+    "general": {
+        "task": ([*TASKS], None, "What to do."),
+        "seed": (int, 42, "Decides initial weights, order, masks and dropout."),
+        "device": (str, None, "cpu, cuda or mps.  [the best there is]"),
+        "precision": (["auto", "fp32", "bf16"], "auto", "auto: bf16 where it is fast."),
+        "num_threads": (int, None, "CPU threads.  [all cores; 1 for a small job]"),
+        "max_seq_length": (int, 128, "Tokens in a row of text; at most, in a labelled text."),
+        "batch_size": (int, {"pretrain": 16, "else": 32}, "Rows or texts in a batch."),
+        "vocab_file": (str, None, "SentencePiece model.  [the model's own, or vocab/kowiki.model]"),
+    },
+    "model, one of": {
+        "model_name_or_path": (str, None, "Folder to start from or to use.  [said at the start]"),
+        "config_name": (str, None, "config.json of a new model.  [the one beside this file]"),
+        "size": ([*SIZES], None, "Makes a new model of a published size."),
+    },
+    "pretrain": {
+        "corpus": (list, None, "Text to learn from; may be repeated.  [kowiki.txt]"),
+        "objective": (["mlm", "rtd"], "mlm", "Masked LM or replaced token detection."),
+        "mlm_probability": (float, 0.3, "Share of the tokens to be predicted."),
+        "compile": (bool, False, "Compiles the layers, for a GPU."),
+    },
+    "finetune, evaluate": {
+        "train_file": (str, None, "Labelled texts: TSV, CSV or JSON lines.  [NSMC's]"),
+        "test_file": (str, None, "Texts to score or predict.  [NSMC's; a part of --train_file]"),
+        "test": (bool, True, "Scores the test part when trained."),
+        "text_column_name": (str, None, "Column of the texts.  [the one with a usual name]"),
+        "label_column_name": (str, None, "Column of the labels.  [the one with a usual name]"),
+        "hard_label_share": (float, 0.0, "Weight of the label where a row has scores too."),
+    },
+    "predict, visualize": {
+        "text": (list, None, "A text; may be repeated.  [lines of stdin]"),
+        "output_file": (str, None, "File for the predictions, JSON lines.  [stdout]"),
+        "all_scores": (bool, False, "Adds the scores of all classes."),
+        "layer": (int, None, "Layer to draw, from 1.  [the last]"),
+    },
+    "training": {
+        "validation_file": (str, None, "Held-out texts.  [a part of those to train on]"),
+        "max_train_samples": (int, None, "Uses only the first so many rows or texts."),
+        "max_eval_samples": (int, None, "Uses only the first so many rows or texts to score."),
+        "gradient_accumulation_steps": (int, 1, "Batches in an update."),
+        "learning_rate": (float, None, "Peak.  [pretrain 0.256/H, rtd 0.128/H; finetune 0.1024/H]"),
+        "warmup_ratio": (float, 0.1, "Share of the run in which the rate rises."),
+        "weight_decay": (float, 0.01, "AdamW's; spares biases and LayerNorms."),
+        "layer_decay": (float, {"finetune": 0.9, "else": 1.0}, "Rate of a layer over the next's."),
+    },
+    "length of a training, one of": {
+        "max_steps": (int, None, "Updates."),
+        "num_train_epochs": (float, None, "Passes over the data.  [pretrain 1, finetune 2]"),
+        "max_minutes": (float, None, "Minutes; the learning rate reaches 0 as they end."),
+    },
+    "output": {
+        "output_dir": (Path, None, "Folder for all results.  [runs/TASK; runs/sample/TASK]"),
+        "overwrite_output_dir": (bool, False, "Starts anew in a used folder."),
+        "resume": (bool, True, "Goes on from a checkpoint."),
+        "logging_steps": (int, 10, "Updates between lines of metrics.jsonl."),
+        "eval_steps": (int, None, "Updates between evaluations.  [500, finetune an epoch]"),
+        "save_steps": (int, 500, "Updates between checkpoints."),
+        "save_total_limit": (int, 2, "Checkpoints to keep."),
+    },
 }
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1),
@@ -2081,78 +2137,28 @@ EXAMPLES = """examples:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """A parser in which every option is None where it is not given; `settle` fills in defaults."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog=EXAMPLES, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        usage="convbert.py --task TASK [options]", description=__doc__.splitlines()[0],
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.error = complain  # type: ignore[method-assign]
-
-    def adder(title: str, one_of: bool = False) -> Callable:
+    for title, options in OPTIONS.items():
         group: Any = parser.add_argument_group(title)
-        group = group.add_mutually_exclusive_group() if one_of else group
-
-        def add(*names: str, help: str, **more: Any) -> None:
-            value = DEFAULTS.get(names[-1][2:])
-            if isinstance(value, dict):
-                value = ", ".join(f"{v} to {k}" if k else f"else {v}" for k, v in value.items())
-            shown = "" if value is None or value is True else f"  [{value}]"
-            group.add_argument(*names, help=help + shown, **more)
-
-        return add
-
-    switch: Any = argparse.BooleanOptionalAction
-    add = adder("general")
-    add("--task", choices=TASKS, help="What to do.")
-    add("--seed", type=int, help="Decides initial weights, order, masks and dropout.")
-    add("--device", help="cpu, cuda or mps.  [the best there is]")
-    add("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where it is fast.")
-    add("--num_threads", type=int, help="CPU threads.  [all cores; 1 for a small job]")
-    add("--max_seq_length", type=int, help="Tokens in a row of text; at most, in a labelled text.")
-    add("--batch_size", type=int, help="Rows or texts in a batch.")
-    add("--vocab_file", help="SentencePiece model.  [the model folder's, or vocab/kowiki.model]")
-    add = adder("model, one of", one_of=True)
-    add("--model_name_or_path", help="Model folder to start from or to use.  [said at the start]")
-    add("--config_name", help="config.json of a new model.  [the one beside this file]")
-    add("--size", choices=SIZES, help="Makes a new model of a published size.")
-    add = adder("pretrain")
-    add("--corpus", action="append", help="Text to learn from; may be repeated.  [kowiki.txt]")
-    add("--objective", choices=("mlm", "rtd"), help="Masked LM or replaced token detection.")
-    add("--mlm_probability", type=float, help="Share of the tokens to be predicted.")
-    add("--compile", action="store_true", default=None, help="Compiles the layers, for a GPU.")
-    add = adder("finetune, evaluate")
-    add("--train_file", help="Labelled texts: TSV, CSV or JSON lines.  [NSMC's]")
-    add("--test_file", help="Texts to test on, or to predict.  [NSMC's; a part of --train_file]")
-    add("--test", action=switch, help="Scores the test part when trained.  [yes]")
-    add("--text_column_name", help="Column of the texts.  [the one with a usual name]")
-    add("--label_column_name", help="Column of the labels.  [the one with a usual name]")
-    add("--hard_label_share", type=float, help="Weight of the label where a row has scores too.")
-    add = adder("predict, visualize")
-    add("--text", action="append", help="A text; may be repeated.  [lines of stdin]")
-    add("--output_file", help="File for the predictions, JSON lines.  [stdout]")
-    add("--all_scores", action="store_true", default=None, help="Adds the scores of all classes.")
-    add("--layer", type=int, help="Layer to draw, from 1.  [the last]")
-    add = adder("training")
-    add("--valid_file", "--validation_file", help="Held-out texts.  [a part of those to train on]")
-    add("--max_train_samples", type=int, help="Uses only the first so many rows or texts.")
-    add("--max_eval_samples", type=int, help="Uses only the first so many rows or texts to score.")
-    add("--gradient_accumulation_steps", type=int, help="Batches in an update.")
-    add("--learning_rate", type=float,
-        help="Peak.  [0.256/H to pretrain, with rtd 0.128/H; 0.1024/H to finetune]")
-    add("--warmup_ratio", type=float, help="Share of the run in which the rate rises.")
-    add("--weight_decay", type=float, help="AdamW's; spares biases and LayerNorms.")
-    add("--layer_decay", type=float, help="Rate of a layer over that of the next one.")
-    add = adder("length of a training, one of", one_of=True)
-    add("--max_steps", type=int, help="Updates.")
-    add("--num_train_epochs", type=float, help="Passes over the data.  [1; to finetune 2]")
-    add("--max_minutes", type=float, help="Minutes; the learning rate reaches 0 as they end.")
-    add = adder("output")
-    add("--output_dir", type=Path, help="Folder for all results.  [runs/TASK; runs/sample/TASK]")
-    add("--overwrite_output_dir", action="store_true", default=None,
-        help="Starts anew in a used folder.")
-    add("--resume", action=switch, help="Goes on from a checkpoint.  [yes]")
-    add("--logging_steps", type=int, help="Updates between lines of metrics.jsonl.")
-    add("--eval_steps", type=int, help="Updates between evaluations.  [500; to finetune an epoch]")
-    add("--save_steps", type=int, help="Updates between checkpoints.")
-    add("--save_total_limit", type=int, help="Checkpoints to keep.")
+        if title.endswith("one of"):
+            group = group.add_mutually_exclusive_group()
+        for name, (kind, default, text) in options.items():
+            if kind is bool:
+                how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+                default = "yes" if default else "no"
+            elif kind is list:
+                how = {"action": "append"}
+            else:
+                how = {"choices": kind} if isinstance(kind, list) else {"type": kind}
+            if isinstance(default, dict):
+                default = ", ".join(f"{task} {value}" for task, value in default.items())
+            names = [f"--{name}"] + ["--valid_file"] * (name == "validation_file")
+            shown = "" if default is None else f"  [{default}]"
+            group.add_argument(*names, help=text + shown, default=None, **how)
     return parser
 
 
@@ -2174,7 +2180,6 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
                         (f"did you mean {near[0]}?" if near else "--help lists them"))
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
-    args.validation_file = vars(args).pop("valid_file")
     args.given = [name for name, value in vars(args).items() if value is not None]
     for name, value in vars(args).items():
         low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, 2**31))
@@ -2185,10 +2190,11 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
 
 def settle(args: Namespace) -> None:
     """Fills in what depends on the task and on the files there are; stderr tells."""
-    for name, value in DEFAULTS.items():
+    for name, (_, default, _) in itertools.chain(*(group.items() for group in OPTIONS.values())):
         if getattr(args, name) is None:
-            by_task = value.get(args.task, value[None]) if isinstance(value, dict) else value
-            setattr(args, name, by_task)
+            if isinstance(default, dict):
+                default = default.get(args.task, default["else"])
+            setattr(args, name, default)
     if args.compile and args.task != "pretrain":
         raise UserError("--compile: only for --task pretrain, whose batches have one shape")
     sample = settle_data(args)
@@ -2211,7 +2217,8 @@ def settle_data(args: Namespace) -> bool:
         args.validation_file = args.validation_file or (valid if valid.exists() else None)
     elif args.task == "finetune" and not args.train_file:
         path = args.train_file = data_file("nsmc/ratings_train.txt")
-        args.test_file = args.test_file or data_file("nsmc/ratings_test.txt")
+        if args.test and not args.test_file:
+            args.test_file = data_file("nsmc/ratings_test.txt")
     else:
         return False
     return path.parent.name == "sample"
@@ -2271,6 +2278,8 @@ def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: di
         if name not in args.given and value not in ("None", str(getattr(args, name))):
             kind = {"learning_rate": float, "precision": str}.get(name, int)
             setattr(args, name, kind(value))
+            if name == "precision":
+                print(f"precision {value}, as in the checkpoint", file=sys.stderr)
     updates = batches / args.gradient_accumulation_steps
     least, epochs = (100, 1) if args.task == "pretrain" else (600, 2)
     if args.num_train_epochs:
