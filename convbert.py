@@ -1089,20 +1089,21 @@ def class_targets(examples: Examples, names: dict[int, str], hard_share: float =
     numbers = {name: number for number, name in names.items()}
     if names == NSMC_LABELS:
         numbers |= {"0": 0, "1": 1}
-    hard = torch.full((len(examples),), IGNORE)
-    soft = torch.zeros(len(examples), len(names))
-    for i, (label, scores) in enumerate(zip(examples.labels, examples.scores)):
+    for label, scores, line in zip(examples.labels, examples.scores, examples.lines):
         if unknown := {label, *scores} - {"", *numbers}:
             listed = ", ".join([*names.values()][:20])
-            raise UserError(f"{examples.path}, line {examples.lines[i]}: label {min(unknown)!r} is "
-                            f"none of the classes {listed}")
+            raise UserError(f"{examples.path}, line {line}: label {min(unknown)!r} is none of the "
+                            f"classes {listed}")
+    if not any(examples.scores):
+        return torch.tensor([numbers[label] for label in examples.labels])
+    targets = np.zeros((len(examples), len(names)), np.float32)
+    for row, label, scores in zip(targets, examples.labels, examples.scores):
         share = 1.0 if not scores else hard_share if label else 0.0
         for name, p in scores.items():
-            soft[i, numbers[name]] += (1 - share) * p
+            row[numbers[name]] += (1 - share) * p
         if label:
-            hard[i] = numbers[label]
-            soft[i, hard[i]] += share
-    return soft if any(examples.scores) else hard
+            row[numbers[label]] += share
+    return torch.from_numpy(targets)
 
 
 def hard_targets(examples: Examples, names: dict[int, str]) -> Tensor:
@@ -1266,7 +1267,6 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
         parallel = prepare(model, args, batches)
         if not progress.evals:
             folder.keep_scores(progress, model, evaluate)
-        bar = progress_bar(args, progress)
         began = time.perf_counter() - progress.seconds
         coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
 
@@ -1299,16 +1299,15 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
             progress.losses.append(loss)
             progress.tokens += round(tokens * WORLD)
             last = progress.share(args) == 1
-            bar.update(progress.share(args) - bar.n)
+            folder.show(progress)
             if last or progress.step % args.logging_steps == 0:
-                bar.set_postfix_str(folder.keep_metrics(progress, rate), refresh=False)
+                folder.keep_metrics(progress, rate)
             if last or progress.step % args.eval_steps == 0:
                 folder.keep_scores(progress, model, evaluate)
             if last or leave or progress.step % args.save_steps == 0:
                 folder.save_checkpoint(progress, model, optimizer, tokenizer)
             if leave and not last:
-                leave_program(heard, progress.step)
-        bar.close()
+                folder.leave(heard, progress.step)
     return progress
 
 
@@ -1323,12 +1322,6 @@ def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
         run_model(parallel, batch, args.precision).loss.backward()  # a minute that must not count
         model.zero_grad()
     return parallel
-
-
-def progress_bar(args: Namespace, progress: Progress) -> tqdm:
-    return tqdm(total=1.0, initial=progress.share(args), desc=args.task,
-                mininterval=1 if sys.stderr.isatty() else 30,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
 
 
 # ---- 8. Tasks ------------------------------------------------------------------------------------
@@ -1721,7 +1714,9 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
         print(f"{args.output_dir}: cannot be locked; start no second run in it", file=sys.stderr)
     try:
         with open(args.output_dir / "metrics.jsonl", "a", encoding="utf-8") as log:
-            yield RunFolder(args, log)
+            folder = RunFolder(args, log)
+            with contextlib.closing(folder):
+                yield folder
     finally:
         lock.release()
 
@@ -1731,6 +1726,8 @@ class RunFolder:
 
     def __init__(self, args: Namespace, log: IO[str] | None):
         self.args, self.path, self.log = args, args.output_dir, log
+        self.bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
+                        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
 
     def resume(self, model: ConvBertPreTrainedModel, optimizer: Optimizer,
                batches_per_epoch: int) -> Progress:
@@ -1768,20 +1765,28 @@ class RunFolder:
             self.log.truncate(progress.log_size)  # what came after the checkpoint will come again
         return progress
 
+    def show(self, progress: Progress) -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self.bar.update(progress.share(self.args) - self.bar.n)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.bar.close()
+
     def write_log(self, record: dict) -> None:
         if self.log:
             print(json.dumps(record), file=self.log, flush=True)
 
-    def keep_metrics(self, progress: Progress, rate: float) -> str:
-        """Logs the updates since the last time: mean loss, rate, speed.  Returns them as text."""
+    def keep_metrics(self, progress: Progress, rate: float) -> None:
+        """Logs and shows the updates since the last time: mean loss, rate, speed."""
         record = {"step": progress.step, "loss": float(np.mean(progress.losses)),
                   "learning_rate": rate, "seconds": progress.seconds,
                   "tokens_per_second": progress.tokens / (progress.seconds - progress.logged)}
         self.write_log(record)
         progress.losses, progress.tokens, progress.logged = [], 0, progress.seconds
         text = "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s"
+        self.bar.set_postfix_str(text.format(**record), refresh=False)
         setproctitle(f"convbert {self.args.task} step {progress.step} {text.format(**record)}")
-        return text.format(**record)
 
     def keep_scores(self, progress: Progress, model: nn.Module, evaluate: Callable) -> None:
         """Logs evaluate(model); progress.best is the one of highest accuracy, with the weights."""
@@ -1815,6 +1820,14 @@ class RunFolder:
         flush_folder(self.path)
         for old in checkpoints(self.path)[: -self.args.save_total_limit]:
             shutil.rmtree(old)
+
+    def leave(self, heard: list[signal.Signals], step: int) -> NoReturn:
+        """Ends the program by a signal, after a checkpoint."""
+        number = heard[0] if heard else signal.SIGTERM  # it came to another process
+        self.close()
+        with contextlib.suppress(OSError):
+            print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
+        raise SystemExit(128 + number)
 
 
 def last_state(found: list[Path]) -> dict:
@@ -1901,14 +1914,20 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
     where Python allows no handlers, there are none.
     """
     heard: list[signal.Signals] = []
+    first = 0.0  # second of the first one
     before: dict[int, Any] = {}
 
     def hear(number: int, frame: Any) -> None:
+        nonlocal first
+        if heard and time.monotonic() < first + 1:
+            return  # a terminal that closes sends two at a time
         heard.append(signal.Signals(number))
         if len(heard) > 1:
             raise SystemExit(128 + number)
-        name = heard[0].name
-        print(f"\n{name}: saving after this update; once more ends at once", file=sys.stderr)
+        first = time.monotonic()
+        with contextlib.suppress(OSError, RuntimeError):  # the terminal is gone; amid a print
+            name = heard[0].name
+            print(f"\n{name}: saving after this update; once more ends at once", file=sys.stderr)
 
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
@@ -1920,12 +1939,6 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def leave_program(heard: list[signal.Signals], step: int) -> NoReturn:
-    number = heard[0] if heard else signal.SIGTERM  # it came to another process
-    print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
-    raise SystemExit(128 + number)
 
 
 def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
