@@ -13,9 +13,10 @@ torch.set_num_threads(1)
 
 def copy_project(folder):
     """All of the project that its commands need, as a clone would hold it."""
-    for pattern in ("*.py", "*.md", "config.json", "tests/*.py", "web-crawler/*.py"):
+    for pattern in ("*.py", "*.md", "config.json", "tests/*.py", "tests/*/*.py",
+                    "web-crawler/*.py"):
         for path in ROOT.glob(pattern):
-            (folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+            (folder / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / path.relative_to(ROOT))
     for name in ("vocab", "web-crawler/sample"):
         shutil.copytree(ROOT / name, folder / name)

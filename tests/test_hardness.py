@@ -19,7 +19,7 @@ from unittest import mock
 
 import pytest
 import torch
-from test_crawler import check_error, check_success, extract, page, write_dump
+from crawler.helpers import check_error, check_success, extract, page, write_dump
 from test_resume import MODEL, checkpoints, command, crash, finish, listing, results
 from test_resume import run as train
 from test_wikitext import LINES, PAGES, SAMPLE, articles

@@ -114,7 +114,7 @@ def test_command_in_running_text_runs(command, folder):
 def test_every_option_in_running_text_exists():
     said = set(re.findall(r"--\w+", " ".join(spans()))) - {"--no", "--logdir"}  # of other programs
     programs = ("convbert.py", "web-crawler/kowiki.py", "web-crawler/naver_movie.py", "tests/ablation.py",
-                "tests/benchmark.py", "tests/benchmark_crawler.py")
+                "tests/benchmark.py", "tests/experiments/benchmark_crawler.py")
     helps = [subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True,
                             check=True).stdout for program in programs]
     assert said - set(re.findall(r"--\w+", " ".join(helps))) == set()

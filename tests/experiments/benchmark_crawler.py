@@ -1,4 +1,4 @@
-"""Speed of web-crawler/kowiki.py beside wikiextractor: python tests/benchmark_crawler.py
+"""Speed of web-crawler/kowiki.py beside wikiextractor: python tests/experiments/benchmark_crawler.py
 
 Makes a dump of --megabytes from the pages of the sample (or of the dumps given by --pages), in random order,
 each with other numbers in title and text, so that no two are the same. Both extract it with as many processes
@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
 import kowiki
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "web-crawler/sample/kowiki-sample.xml"
 RESIDUE = re.compile(r"섬네일\||썸네일\||파일:|분류:|\{\{|\}\}|\[\[|\]\]|\{\||</?ref|&lt;|"
                      r"__[가-힣A-Z]+__|\(\s*[,;)]")
