@@ -93,7 +93,9 @@ def write_dump(path, pages, packed=False):
 
 
 def extract(dump, folder, *more):
-    return run(kowiki, "--stage", "extract", "--dump", dump, "--output_dir", folder, "--processes", 1, *more)
+    """One extraction by one worker; all articles go to kowiki.txt unless `more` says otherwise."""
+    return run(kowiki, "--stage", "extract", "--dump", dump, "--output_dir", folder,
+               "--processes", 1, "--valid_share", 0, *more)
 
 
 def articles(folder):
