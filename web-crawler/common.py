@@ -137,8 +137,9 @@ def locked(folder: Path) -> Iterator[None]:
     systems of clusters, a line says so and the run goes on.
     """
     path = folder / ".lock"
-    # A soft lock is a file that stays where a run is killed, so there is none to fall back to.
-    lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+    # The system's own lock: filelock's other kind is a file, which outlives a run that is killed.
+    kind = filelock.WindowsFileLock if os.name == "nt" else filelock.UnixFileLock
+    lock = kind(path, timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -315,13 +316,15 @@ def download(url: str, path: Path, size: int | None = None, sha1: str | None = N
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(f"{path}.part")
-    missing = (size or 0) - (part.stat().st_size if part.exists() else 0)
+    there = part.stat().st_size if part.exists() else 0
+    missing = (size or 0) - there
     free = shutil.disk_usage(path.parent).free
     if missing > free:
         raise UserError(
             f"{path}: needs {missing:,} more bytes, the disk has {free:,}; see --output_dir")
     with disk_faults(part):  # those of the network are UserErrors by then
-        if not (sha1 and part.exists() and file_sha1(part) == sha1):
+        # A run may have been killed when all was there, before it got its name.
+        if not (sha1 and there and there == (size or there) and file_sha1(part) == sha1):
             retry(lambda: fetch_rest(url, part, size, sha1), url)
         found = file_sha1(part)
         length = part.stat().st_size

@@ -335,7 +335,9 @@ def extract_stage(args: Namespace) -> dict:
 def forget_state(path: Path) -> None:
     """Removes what only a run that is not finished needs."""
     for ending in (".state", ".tmp"):  # the text without the state says nothing, so it goes last
-        Path(f"{path}{ending}").unlink(missing_ok=True)
+        file = Path(f"{path}{ending}")
+        if file.exists():  # where nothing may be written, not even what is not there is removed
+            file.unlink()
 
 
 def finished_text(path: Path, origin: dict, overwrite: bool) -> dict:

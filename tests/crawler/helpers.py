@@ -19,6 +19,7 @@ CRAWLER, SAMPLE = ROOT / "web-crawler", ROOT / "web-crawler/sample"
 SAMPLE_XML = (SAMPLE / "kowiki-sample.xml").read_bytes()
 sys.path.insert(0, str(CRAWLER))
 import common  # noqa: E402
+import dump  # noqa: E402, F401  for the tests
 import kowiki  # noqa: E402
 
 
@@ -92,9 +93,9 @@ def write_dump(path, pages, packed=False):
     return path
 
 
-def extract(dump, folder, *more):
+def extract(file, folder, *more):
     """One extraction by one worker; all articles go to kowiki.txt unless `more` says otherwise."""
-    return run(kowiki, "--stage", "extract", "--dump", dump, "--output_dir", folder,
+    return run(kowiki, "--stage", "extract", "--dump", file, "--output_dir", folder,
                "--processes", 1, "--valid_share", 0, *more)
 
 

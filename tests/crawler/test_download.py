@@ -127,30 +127,30 @@ def test_part_that_is_of_another_file_does_not_survive(server, waits, tmp_path):
     assert (tmp_path / NAME).read_bytes() == server.dump
 
 
-def test_file_without_a_known_sha1_is_continued_only_by_its_tag(server, waits, tmp_path):
+def test_file_without_a_known_sha1_starts_anew_and_is_said_to_be_unproved(server, waits, tmp_path):
     server.files["/my.xml.bz2"] = server.dump
     options = ("--stage", "download", "--url", server.url + "/my.xml.bz2", "--output_dir", tmp_path)
     (tmp_path / "my.xml.bz2.part").write_bytes(b"of something else")
     server.faults["/my.xml.bz2"] = [cut(900)] + [status(503)] * 6
     check_error(run(kowiki, *options), "503")
-    assert "Range" not in asked_for(server, "/my.xml.bz2")[0]
     server.files["/my.xml.bz2"] = bz2.compress(SAMPLE_XML[::-1])  # meanwhile there is a new one
-    check_success(run(kowiki, *options))
-    assert asked_for(server, "/my.xml.bz2")[-1]["Range"] == "bytes=900-"
+    assert "no SHA-1 of my.xml.bz2" in check_success(run(kowiki, *options)).out
+    assert not [headers for headers in asked_for(server, "/my.xml.bz2") if "Range" in headers]
     assert (tmp_path / "my.xml.bz2").read_bytes() == server.files["/my.xml.bz2"]
     assert not read_json(tmp_path / "my.xml.bz2.json")["sha1_was_published"]
 
 
-def test_file_that_is_whole_but_has_not_got_its_name_is_not_fetched_again(server, waits, tmp_path):
-    server.files["/my.xml.bz2"] = server.dump  # without a known length or SHA-1, so that 416 tells
-    (tmp_path / "my.xml.bz2.part").write_bytes(server.dump)
-    (tmp_path / "my.xml.bz2.part.tag").write_text(f'"{hashlib.sha1(server.dump).hexdigest()}"')
-    options = ("--stage", "download", "--url", server.url + "/my.xml.bz2", "--output_dir", tmp_path)
-    check_success(run(kowiki, *options))
-    assert (tmp_path / "my.xml.bz2").read_bytes() == server.dump
-    ranges = [headers.get("Range") for headers in asked_for(server, "/my.xml.bz2")]
-    assert ranges == [f"bytes={len(server.dump)}-"]
-    assert not waits
+def test_newer_dumps_that_are_passed_over_are_named(server, tmp_path):
+    out = check_success(fetch_dump(server, tmp_path)).out
+    assert [line for line in out.splitlines() if "passed over" in line and "20261101" in line]
+    assert server.url + AT in out
+    assert "no SHA-1" not in out
+
+
+def test_address_names_no_file_outside_the_folder_on_any_system():
+    assert kowiki.file_name("http://a/b/c.xml.bz2") == "c.xml.bz2"
+    assert kowiki.file_name("http://a/..\\..\\c.xml") == ".._.._c.xml"
+    assert kowiki.file_name("http://a/C:c?d=e.xml") == "C_c_d=e.xml"
 
 
 def test_list_of_sha1s_that_cannot_be_read_now_is_not_taken_for_none(server, waits, tmp_path):
