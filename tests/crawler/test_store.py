@@ -36,7 +36,8 @@ def test_store_is_updated_in_place_and_gives_the_same_text(mongo, tmp_path):
     assert found[6] == {"_id": 7, "revision": 2, "title": "문서 7", "text": PROSE.format(-7),
                         "date": "2026-11-01T00:00:00Z"}
     export = tmp_path / "export"
-    check_success(run(kowiki, "--stage", "extract", "--from_store", mongo.uri, "--output_dir", export))
+    check_success(run(kowiki, "--stage", "extract", "--from_store", mongo.uri, "--valid_share", 0,
+                      "--output_dir", export))
     assert (export / "kowiki.txt").read_bytes() == (tmp_path / "out/kowiki.txt").read_bytes()
 
 
@@ -51,7 +52,7 @@ def test_store_that_goes_away_is_told_and_the_next_run_completes_it(mongo, tmp_p
         return real(self, *more)
 
     monkeypatch.setattr(common.Store, "update", update)
-    check_error(extract(dump, tmp_path / "out", "--store", mongo.uri), "--store", "128 articles so far")
+    check_error(extract(dump, tmp_path / "out", "--store", mongo.uri), "--store")
     mongo.start()
     check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert len(list(common.Store(mongo.uri, "articles").read())) == 300
@@ -69,9 +70,10 @@ def test_store_that_goes_away_during_an_export_is_told(mongo, tmp_path, monkeypa
                 mongo.stop()
             yield document
 
-    options = ("--stage", "extract", "--from_store", mongo.uri, "--output_dir", tmp_path / "export")
+    options = ("--stage", "extract", "--from_store", mongo.uri, "--valid_share", 0,
+               "--output_dir", tmp_path / "export")
     monkeypatch.setattr(common.Store, "read", read)
-    check_error(run(kowiki, *options), "--store", "0 articles so far")
+    check_error(run(kowiki, *options), "--store")
     assert not (tmp_path / "export/kowiki.txt").exists()
     mongo.start()
     monkeypatch.setattr(common.Store, "read", real)
