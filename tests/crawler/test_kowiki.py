@@ -34,6 +34,13 @@ def titles(file):
     return [part.partition("\n")[0] for part in file.read_text(encoding="utf-8").split("\n\n")]
 
 
+def test_texts_of_the_sample_are_what_is_made_of_its_dump(tmp_path):
+    options = ("--stage", "extract", "--dump", SAMPLE / "kowiki-sample.xml", "--processes", 1)
+    check_success(run(kowiki, *options, "--output_dir", tmp_path))
+    for name in ("kowiki.txt", "valid.txt"):
+        assert (tmp_path / name).read_bytes() == (SAMPLE / name).read_bytes()
+
+
 def test_sample_gives_its_articles_in_order_and_the_counts(tmp_path):
     result = check_success(extract(SAMPLE / "kowiki-sample.xml", tmp_path))
     about = read_json(tmp_path / "kowiki.txt.json")
