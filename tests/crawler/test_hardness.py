@@ -1,23 +1,18 @@
-"""Hard cases: pages torn at random, dumps made to do harm, kills.
+"""Hard cases: pages torn at random.
 
 Short versions of the long tests always run. The long ones take minutes: pytest -m slow
 """
 
-import contextlib
 import itertools
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers import listing
-from test_crawler import check_error, check_success, extract, page, write_dump
-from test_wikitext import LINES, PAGES, articles
+from crawler.test_wikitext import LINES, PAGES, articles
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
 import kowiki
@@ -99,159 +94,7 @@ def check_lines(lines, text):
 
 @pytest.mark.parametrize("count", [300, slow(20_000)])
 def test_torn_pages_are_converted_and_leave_no_markup(count):
-    before = signal.signal(signal.SIGPROF, kowiki.out_of_time)
-    try:
-        for text in torn(count):
-            [(lines, reason, _)] = kowiki.convert([text], 10)  # seconds of CPU time
-            assert reason is None, (reason, text)
-            check_lines(lines, text)
-    finally:
-        signal.signal(signal.SIGPROF, before)
-
-
-# ---- Dumps made to do harm
-
-SECRETS = {"entity": '<!DOCTYPE m [<!ENTITY x SYSTEM "{}">]>', "subset": '<!DOCTYPE m SYSTEM "{}">',
-           "parameter": '<!DOCTYPE m [<!ENTITY % x SYSTEM "{}"> %x;]>'}
-
-
-@pytest.mark.parametrize("kind", SECRETS)
-def test_a_dump_brings_in_no_other_file(kind, tmp_path):
-    (tmp_path / "secret").write_text("<!ENTITY x '비밀'>")
-    dump = write_dump(tmp_path / "a.xml", [page(1, PROSE.format("&x;"))])
-    head = SECRETS[kind].format((tmp_path / "secret").as_uri())
-    dump.write_text(head + dump.read_text().replace("&amp;x;", "&x;"))
-    before = listing(tmp_path)
-    check_error(extract(dump, tmp_path / "out"), "a.xml", "document type")
-    made = {path: data for path, data in listing(tmp_path).items() if path not in before}
-    assert {path.parent.name for path in made} <= {"out"} and before.items() <= listing(tmp_path).items()
-    assert not [path for path, (_, data) in made.items() if "비밀".encode() in data]
-
-
-MEMORY = """
-import re, sys
-from pathlib import Path
-import kowiki
-count, why = 0, "-"
-try:
-    for page in kowiki.read_pages(Path(sys.argv[1])):
-        count += 1
-except kowiki.UserError as error:
-    why = error
-print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1], count, why)
-"""
-
-
-def read_in_child(dump):
-    """(MiB at most, pages, error or "-") of a process that reads the dump."""
-    path = str(Path(kowiki.__file__).parent)
-    done = subprocess.run([sys.executable, "-c", MEMORY, dump], capture_output=True, text=True, timeout=600,
-                          env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
-    assert done.returncode == 0, done.stderr
-    kib, pages, why = done.stdout.split(maxsplit=2)
-    return int(kib) / 1024, int(pages), why.strip()
-
-
-def written(path, *parts):
-    """A file of parts (bytes, times)."""
-    with open(path, "wb") as file:
-        for part, times in parts:
-            file.write(part * times)
-    return path
-
-
-GOOD = page(1, PROSE.format(1)).encode()
-HUGE = {  # what stands between two good pages, and how many pages come out
-    "page": ([(b"<page><title>a</title><ns>0</ns><id>2</id><revision><id>1</id><text>", 1),
-              (b"0123456789", 5 << 20), (b"</text></revision></page>", 1)], 3),
-    "title": ([(b"<page><title>", 1), (b"0123456789", 5 << 20), (b"</title></page>", 1)], 3),
-    "text between": ([(b"0123456789", 5 << 20)], 2),
-    "nesting": ([(b"<a>", 2 << 20), (b"</a>", 2 << 20)], 1),
-    "comment": ([(b"<!--", 1), (b"0123456789", 8 << 20), (b"-->", 1)], 1),
-    "attribute": ([(b'<page a="', 1), (b"0123456789", 8 << 20), (b'"></page>', 1)], 1),
-}
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc that tells the peak of memory")
-@pytest.mark.parametrize("kind", HUGE)
-def test_memory_does_not_grow_with_what_a_dump_holds(kind, tmp_path):
-    parts, pages = HUGE[kind]
-    head, tail = (b"<mediawiki>" + GOOD, 1), (GOOD + b"</mediawiki>", 1)
-    usual, *_ = read_in_child(written(tmp_path / "b.xml", head, tail))
-    most, count, why = read_in_child(written(tmp_path / "a.xml", head, *parts, tail))
-    assert most < usual + 48
-    assert count == pages and ("a.xml: damaged or no dump, after 1 pages" in why) == (pages == 1), why
-
-
-BETWEEN = {"text": "글자 &amp; ]]&gt; 밖", "comment": "<!-- <page><title>가</title></page> -->",
-           "PI": "<?php echo ?>", "CDATA": "<![CDATA[</page><page><text>가</text>]]>",
-           "elements": "<a><title>가</title><text>나</text></a>",
-           "revision": "<revision><id>9</id><text>고아</text><sha1>0</sha1></revision>",
-           "redirect": "<redirect title='가' />", "page": "<page />",
-           "page in a page": "<page><page /><title>가</title></page>"}
-
-
-@pytest.mark.parametrize("kind", BETWEEN)
-def test_garbage_between_pages_changes_none(kind, tmp_path):
-    pages = [page(1, PROSE.format(1)), BETWEEN[kind], page(2, PROSE.format(2)), BETWEEN[kind]]
-    check_success(extract(write_dump(tmp_path / "a.xml", pages), tmp_path))
-    text = "\n\n".join(f"문서 {i}\n{PROSE.format(i)}" for i in (1, 2))
-    assert (tmp_path / "kowiki.txt").read_text(encoding="utf-8") == text + "\n"
-
-
-@pytest.mark.parametrize("title", ["../../밖", "/tmp/밖", "가\n\n나", " \n ", "가\u2028나\u0085다", "\t가 "])
-def test_titles_neither_name_files_nor_break_lines(title, tmp_path):
-    pages = [page(1, PROSE.format(1), title=title), page(2, PROSE.format(2))]
-    check_success(extract(write_dump(tmp_path / "a.xml", pages), tmp_path / "out"))
-    assert {path.name for path in tmp_path.rglob("*")} == {"a.xml", "out", "kowiki.txt", "kowiki.txt.json"}
-    found = (tmp_path / "out/kowiki.txt").read_text(encoding="utf-8")
-    first = f"{' '.join(title.split())}\n{PROSE.format(1)}\n\n" if title.strip() else ""
-    assert found == f"{first}문서 2\n{PROSE.format(2)}\n"
-
-
-# ---- Kills at random
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """A dump of 2,500 pages, so that the state is saved twice on the way, and its text."""
-    folder, texts = tmp_path_factory.mktemp("many"), itertools.cycle(articles())
-    pages = [page(i, text, title=f"{title} {i}") for i, (title, text) in zip(range(1, 2501), texts)]
-    dump = write_dump(folder / "many.xml.bz2", pages, packed=True)
-    check_success(extract(dump, folder / "whole"))
-    return dump, (folder / "whole/kowiki.txt").read_bytes()
-
-
-def size(path):
-    return path.stat().st_size if path.exists() else 0
-
-
-def killed(process, whole, part, rng):
-    """Kills an extraction, and on every second draw its workers too, at a random moment; False if it ends."""
-    before, growth = size(part), rng.choice((0, rng.uniform(0, 0.6))) * whole
-    delay = rng.uniform(0, 0.05 if growth else 1)
-    while process.poll() is None and growth and size(part) < before + growth:
-        time.sleep(0.002)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(delay)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL) if rng.random() < 0.5 else process.kill()
-    _, errors = process.communicate()
-    assert process.returncode in (0, -signal.SIGKILL), errors.decode()
-    return process.returncode != 0
-
-
-@pytest.mark.parametrize("kills", [2, slow(50)])
-def test_extraction_killed_at_random_gives_the_same_bytes(kills, many, tmp_path):
-    dump, text = many
-    rng, folder, count = random.Random(kills), tmp_path / "0", 0
-    while count < kills:
-        script = [sys.executable, kowiki.__file__, "--stage", "extract", "--dump", dump, "--processes", "1"]
-        process = subprocess.Popen([*script, "--output_dir", folder], stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, start_new_session=True)
-        count += killed(process, len(text), folder / "kowiki.txt.tmp", rng)
-        if process.returncode == 0:  # done with this one: on to the next
-            assert (folder / "kowiki.txt").read_bytes() == text
-            folder = tmp_path / str(int(folder.name) + 1)
-    check_success(extract(dump, folder))
-    assert (folder / "kowiki.txt").read_bytes() == text
-    assert sorted(os.listdir(folder)) == ["kowiki.txt", "kowiki.txt.json"]
+    for text in torn(count):
+        [(lines, reason, _)] = kowiki.convert([text])
+        assert reason is None, (reason, text)
+        check_lines(lines, text)
