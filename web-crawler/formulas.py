@@ -21,14 +21,17 @@ SIGNS = pairs(words(r"""
     uparrow=↑ downarrow=↓ rightleftharpoons=⇌ infty=∞ in=isin=∈ notin=∉ ni=∋ subset=⊂ subseteq=⊆
     supset=⊃ supseteq=⊇ subsetneq=⊊ cup=∪ cap=∩ setminus=smallsetminus=∖ emptyset=varnothing=∅
     forall=∀ exists=∃ nexists=∄ land=wedge=∧ lor=vee=∨ neg=lnot=¬ vdash=⊢ models=⊨ therefore=∴
-    because=∵ partial=∂ nabla=∇ prime=′ ldots=dots=cdots=dotsc=dotsb=… vdots=⋮ angle=∠ triangle=△
-    square=□ degree=° hbar=ℏ ell=ℓ Re=ℜ Im=ℑ aleph=ℵ wp=℘ imath=ı jmath=ȷ dagger=† ddagger=‡
-    langle=⟨ rangle=⟩ lceil=⌈ rceil=⌉ lfloor=⌊ rfloor=⌋ lbrace={ rbrace=} lbrack=[ rbrack=]
-    lVert=rVert=Vert=‖ backslash=\ slash=/ S=§ pounds=£ AA=Å
-    alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε zeta=ζ eta=η theta=θ vartheta=ϑ iota=ι
-    kappa=κ lambda=λ mu=μ nu=ν xi=ξ omicron=ο pi=π varpi=ϖ rho=ρ varrho=ϱ sigma=σ varsigma=ς tau=τ
-    upsilon=υ phi=φ varphi=φ chi=χ psi=ψ omega=ω
-    Gamma=Γ Delta=Δ Theta=Θ Lambda=Λ Xi=Ξ Pi=Π Sigma=Σ Upsilon=Υ Phi=Φ Psi=Ψ Omega=Ω"""))
+    because=∵ partial=∂ nabla=∇ prime=′ ldots=dots=cdots=dotsc=dotsb=… vdots=⋮ angle=∠
+    triangle=△ square=□ degree=° hbar=ℏ ell=ℓ Re=ℜ Im=ℑ aleph=ℵ wp=℘ imath=ı jmath=ȷ dagger=†
+    ddagger=‡ langle=⟨ rangle=⟩ lceil=⌈ rceil=⌉ lfloor=⌊ rfloor=⌋ lbrace={ rbrace=} lbrack=[
+    rbrack=] R=reals=Reals=R C=Complex=C N=natnums=N Z=Z Q=Q and=∧ or=∨ exist=∃ empty=∅ infin=∞
+    sdot=⋅ plusmn=± sub=⊂ sube=⊆ supe=⊇ lang=⟨ rang=⟩ rarr=→ larr=← harr=↔ Rarr=rArr=⇒ lArr=⇐
+    hArr=Harr=⇔ alef=ℵ ang=∠ bull=• real=ℜ image=ℑ weierp=℘ Alpha=Α Beta=Β Epsilon=Ε Zeta=Ζ
+    Eta=Η Iota=Ι Kappa=Κ Mu=Μ Nu=Ν Rho=Ρ Tau=Τ Chi=Χ lVert=rVert=Vert=‖ backslash=\ slash=/ S=§
+    pounds=£ AA=Å alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε zeta=ζ eta=η theta=θ
+    vartheta=ϑ iota=ι kappa=κ lambda=λ mu=μ nu=ν xi=ξ omicron=ο pi=π varpi=ϖ rho=ρ varrho=ϱ
+    sigma=σ varsigma=ς tau=τ upsilon=υ phi=φ varphi=φ chi=χ psi=ψ omega=ω Gamma=Γ Delta=Δ
+    Theta=Θ Lambda=Λ Xi=Ξ Pi=Π Sigma=Σ Upsilon=Υ Phi=Φ Psi=Ψ Omega=Ω"""))
 SIGNS |= {"|": "‖", "{": "{", "}": "}", "%": "%", "#": "#", "$": "$", "&": "&", "_": "_",
           "colon": ": ", ",": " ", ";": " ", ":": " ", " ": " ", "!": "", "quad": " ", "qquad": " ",
           "space": " ", "thinspace": " "}  # fmt: skip
@@ -46,13 +49,14 @@ NAMES = set(words("""
     log ln lg exp sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan max min sup inf
     lim limsup liminf det dim ker gcd deg arg Pr hom mod bmod"""))
 LIMITS = set(words("max min sup inf lim limsup liminf"))  # what stands below them is no index
+OVER_LETTERS = set(words("overline overrightarrow widehat vec"))  # AB, from A to B
 ACCENTS = {"hat": "\u0302", "widehat": "\u0302", "bar": "\u0304", "overline": "\u0304",
            "tilde": "\u0303", "widetilde": "\u0303", "vec": "\u20d7", "dot": "\u0307",
            "ddot": "\u0308", "check": "\u030c"}  # fmt: skip
 
 TOKEN = re.compile(r"\\(?:operatorname\*|[A-Za-z]+|.)|\s+|[^\\]", re.S)
 PLAIN_POWER = re.compile(r"[-+−±]?[\w.,∞′*†∘°]+|\([^()]*\)|[-+−*′†⊥⊤]+")  # needs no brackets
-LETTER = re.compile(r"[^\W\d_]")
+NO_FORMULA = re.compile(r"</|<ref\b|\n[ \t]*\n|\[\[|'''", re.I)  # an article, its <math> was torn
 
 
 class Unsayable(Exception):
@@ -61,7 +65,7 @@ class Unsayable(Exception):
 
 def say(tex: str) -> str | None:
     """TeX -> its text in one line, or None where there is none."""
-    if not tex.strip() or len(tex) > LONGEST:
+    if not tex.strip() or len(tex) > LONGEST or NO_FORMULA.search(tex):
         return None
     try:
         text = group(TOKEN.findall(tex), 0, 0)[0]
@@ -155,7 +159,7 @@ def command(tokens: list[str], place: int, depth: int, out: list[str]) -> int:
         after = place < len(tokens) and (tokens[place][0] == "\\" or tokens[place].isalnum())
         out.append(" " * before + name.removeprefix("b") + " " * after)
         return place
-    if name in ACCENTS or name in ("sqrt", "pmod"):
+    if name in ACCENTS or name in OVER_LETTERS or name in ("sqrt", "pmod"):
         text, place = argument(tokens, place, depth)
         out.append(marked(name, text.strip()))
         return place
@@ -170,7 +174,9 @@ def marked(name: str, text: str) -> str:
         if not text or text.startswith("["):
             raise Unsayable
         return f"√{text}" if re.fullmatch(r"[\d.]+|\w", text) else f"√({text})"
-    if len(text) != 1:
+    if name in OVER_LETTERS and len(text) > 1 and text.isupper() and text.isalpha():
+        return text
+    if len(text) != 1 or name not in ACCENTS:
         raise Unsayable
     return text + ACCENTS[name]
 

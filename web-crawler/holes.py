@@ -51,7 +51,7 @@ MORE_VERB = alternatives("""
     한 할 함 하고 하면 하지 된 될 됨 되고 되면 하던 되던 시키는 시켜 해 돼 했던 됐던""")
 BEGINS_NO_SENTENCE = re.compile(
     rf"{BOUND_PARTICLE}|{ALONE_PARTICLE}|{COPULA}|{VERB}"
-    rf"|년(?:{PARTICLE}|{COPULA})?|(?:명|개국|개월|개소|번째|제곱킬로미터|킬로미터|퍼센트)"
+    rf"|만이|년(?:{PARTICLE}|{COPULA})?|(?:명|개국|개월|개소|번째|제곱킬로미터|킬로미터|퍼센트)"
     rf"(?:{COPULA}|으로|로|의|에|에서)")
 
 COUNTER = alternatives("""
@@ -59,7 +59,7 @@ COUNTER = alternatives("""
     종 건 배 쪽 장 원 달러 엔 유로 위안 파운드 퍼센트 프로 도 시간 분간 일간 년간 개월 개월간 주
     주년 주간 차례 차 인 분의 번째 회째 년대 세기 개국 개소 면 글자 줄 자루 그루 송이 병 잔 켤레
     채 필 승 패 무 경기 라운드 대째 인승 층짜리 년생 학년 월분 인분 억 만 천 백 조 등 쌍 매 통
-    구 동 부 학급 개교 판 단 급 등급""")
+    구 동 부 학급 개교 판 단 급 등급 호선 학기 분기 회차 주차 부작 단계 칸 량 안타 홈런 득점""")
 UNIT = alternatives("""
     미터 킬로미터 센티미터 밀리미터 제곱미터 제곱킬로미터 세제곱미터 헥타르 평 킬로그램 그램
     밀리그램 톤 리터 밀리리터 마일 피트 인치 에이커 파운드 온스 볼트 암페어 와트 킬로와트
@@ -73,7 +73,7 @@ SUFFIX = alternatives("""
 TAIL = rf"(?:{PARTICLE}|{COPULA}|{MORE_COPULA})?"
 WITHIN_A_SENTENCE = re.compile(
     rf"{PARTICLE}|{COPULA}|{MORE_COPULA}|{VERB}|{MORE_VERB}"
-    rf"|{COUNTER}{AROUND}?{TAIL}|{UNIT}{TAIL}|{SUFFIX}{TAIL}")
+    rf"|여|{COUNTER}{AROUND}?{TAIL}|{UNIT}{TAIL}|{SUFFIX}{TAIL}")
 AFTER_A_BLANK = re.compile(rf"(?:는|을|를|{COPULA})|명(?:{COPULA}|이|을|으로)|{UNIT}{TAIL}")
 # These parse as syllables above, but are words.
 WORDS = set(words("""
@@ -179,9 +179,8 @@ FORMULA_LINE = re.compile(  # with its number, (1)
     rf"[\s.,;{GAP}]*(?:{SHOWN}[\s.,;{GAP}]*)+(?:[(\[][\w.\s-]{{1,8}}[)\]])?[\s.,;]*")
 LOST_LINE = re.compile(rf"[\s{GAP}{LOST}]*{LOST}[\s{GAP}{LOST}]*")
 CLOSED = re.compile(r"[.!?:。][\"'”’」』)\]]*$|[다까요오음함임됨]$")  # nothing lacks at this end
-OPEN = re.compile(
-    r"(?:은|는|을|를|의|와|과|에|으?로|면|고|며|여|서|때|즉|및|그리고|,)$"
-    r"|[가-힣](?:이|가)$")
+OPEN = re.compile(  # a label may end like others: 정의, 효과, 넓이
+    r"(?:은|는|을|를|이면|이고|이며|하면|하고|하여|에서|으로|즉|및|또는|그리고|때|,)$")
 FIRST_WORD = re.compile(r"[가-힣]+")
 AFTER_FORMULA = re.compile(
     r"이 (?:된|되|성립|존재|아니|있|없)|인 |일 때|이면|라 [하놓부]|이자 |이?란 |가 된|다\.")
@@ -238,8 +237,10 @@ EMPTY_QUOTES = re.compile(  # the name that stood there lacks
     rf"[《〈“‘「『][\s{GAP}{HOLE}{LOST}]+[》〉”’」』]"
     rf"|\"[{GAP}{HOLE}{LOST}]+\"|(?<!\w)'[{GAP}{HOLE}{LOST}]+'")
 EMPTY_BRACKETS = re.compile(rf" ?[(（\[](?=[~:–-]*[\s,;{GAP}{HOLE}]){NOTHING}*[)）\]]")
-AFTER_OPENING = re.compile(rf"(?<=[(（])[\s,;·{GAP}{HOLE}]+")
+AFTER_OPENING = re.compile(rf"(?<=[(（])(?:[\s,;·{GAP}]|{HOLE}(?=[\s{GAP}{HOLE}]*[,;)）]))+")
+TORN_BRACKETS = re.compile(rf" ?[(（][^()（）]*{HOLE}[^()（）]*[)）]")  # what they say is no part
 BEFORE_CLOSING = re.compile(rf"(?<![\s,;{GAP}])[\s,;{GAP}]+(?=[)）])")
+DASH_ALONE = re.compile(rf" [-–—] ?{GAP}\s*$")  # 가 - {{소리|...}}
 DOUBLE_COMMA = re.compile(rf",[\s{GAP}]*(?=,)")
 BEFORE_STOP = re.compile(rf" ?{GAP} ?(?=[.,])")
 LABEL_ALONE = re.compile(rf"(?<=[(（,;])[^(),;:]{{1,20}}: ?{GAP}(?= ?[,;)）])")  # (발음: , 1950년)
@@ -270,7 +271,11 @@ def mended(line: str) -> str:
     line = found_holes(EMPTY_QUOTES.sub(HOLE, line.replace(FORMULA, "")))
     if ":" in line or "/" in line:
         line = SLASH.sub(GAP, LABEL_ALONE.sub(GAP, line))
-    line = BEFORE_CLOSING.sub("", AFTER_OPENING.sub("", EMPTY_BRACKETS.sub("", line)))
+    line = AFTER_OPENING.sub("", EMPTY_BRACKETS.sub("", line))
+    if HOLE in line:
+        line = TORN_BRACKETS.sub("", line)
+    line = BEFORE_CLOSING.sub("", line)
+    line = DASH_ALONE.sub("", line)
     line = BEFORE_STOP.sub("", DOUBLE_COMMA.sub("", line)).replace(GAP, "")
     if HOLE in line:
         line = " ".join(part for part in SENTENCE_END.split(line) if HOLE not in part)

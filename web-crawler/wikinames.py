@@ -234,6 +234,9 @@ SILENT_FUNCTIONS = set(words("""
     noexternallanglinks 관련 related 문서배너 pagebanner 대상 target 바벨 babel 분류트리
     categorytree 태그 tag lqt문서제한 lqtpagelimit 리퀴드스레드사용 useliquidthreads coordinates
     위키베이스저장소이름 wbreponame 멘토 mentor"""))
+# What these say may be nothing.
+CONDITIONS = set(words("""
+    if 만약 ifeq 만약일치 ifexpr 만약계산 iferror 만약오류 ifexist 만약존재 switch 스위치"""))
 # Words before the name of a template that change nothing of what it gives.
 MODIFIERS = set(words("""
     틀 template subst 풀기 safesubst 안전풀기 msg 메시지 raw 원본"""))

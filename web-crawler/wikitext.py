@@ -74,6 +74,12 @@ def held(tags: list[str], name: str) -> str:
             rf"</(?P={name})(?![\w.-])\s*>?")  # fmt: skip
 
 
+def tag(tags: list[str]) -> str:
+    """A pattern of such tags without their <; those at an end may lack the >."""
+    return (rf"(?:/\s*(?:{'|'.join(tags)})(?![a-z0-9.-])(?:{ATTRIBUTES})?"
+            rf"|\s?{one_of(tags)}{ATTRIBUTES})")  # fmt: skip
+
+
 # Whichever of these begins first hides the others.
 OPAQUE = re.compile(
     rf"<(?:(?P<comment>!--.*?(?:-->|\Z))|{held(['nowiki'], 'nowiki')}"
@@ -88,9 +94,9 @@ UNCLOSED = re.compile(
     rf"|<{one_of(['syntaxhighlight'])}[^\n]*", re.I | re.M)  # fmt: skip
 READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re.I)  # of <ruby>
 POWER = re.compile(r"(?<=\d)<sup\b[^<>]*>(?=[\d−-])", re.I)  # 10<sup>3</sup> is not 103
-BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[^<>\n]{{0,20}}>)", re.I)
-BLOCK = re.compile(rf"</?{one_of(BLOCK_TAGS)}{ATTRIBUTES}[ \t]*", re.I)
-INLINE = re.compile(rf"</?\s?{one_of(INLINE_TAGS + SILENT_TAGS + LOST_TAGS)}{ATTRIBUTES}", re.I)
+BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
+BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
+TAG = re.compile(f"<{tag(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS)}", re.I)
 # <Big> may be a title; these are written so by a phone's keyboard, and without an end, more often.
 TITLES = set(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS) - set(words("""
     br hr p li dd dt tr td th wbr ref references nowiki div span center font small sub sup ul ol
@@ -102,16 +108,17 @@ def strip_tags(text: str) -> str:
     text = INVISIBLE.sub("", text)
     if "<" not in text:
         return text
-    text = drop_notes(TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
+    text = CODE.sub(code, TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
+    text = drop_notes(text)
     if "<" not in text:
         return text
     for _ in range(4):  # once for what is nested in itself
         text, count = DROPPED.subn(dropped, text)
         if not count:
             break
-    text = UNCLOSED.sub(HOLE, CODE.sub(code, text))
+    text = UNCLOSED.sub(HOLE, text)
     text = BREAK.sub(" ", POWER.sub("^", READING.sub("", text)))
-    return INLINE.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
+    return TAG.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
 
 
 def opaque(match: re.Match[str]) -> str:
@@ -165,12 +172,13 @@ def code(match: re.Match[str]) -> str:
     if "<" not in text:
         return text
     lowered = text.lower()
-
-    def hide(tag: re.Match[str]) -> str:
-        name = re.sub(r"\W", "", tag[0].lower().split()[0])
-        paired = f"<{name}" in lowered and f"</{name}" in lowered
-        return tag[0] if paired or name in ("br", "wbr", "nowiki") else tag[0].replace("<", LESS)
-    return INLINE.sub(hide, BLOCK.sub(hide, text))
+    pieces, start = [], 0
+    for tag in TAG.finditer(text):
+        name = re.split(r"[\s/>]", tag[0].lower().lstrip("</ "))[0]
+        if name in ("br", "wbr", "nowiki") or (f"<{name}" in lowered and f"</{name}" in lowered):
+            pieces += [text[start : tag.start()].replace("<", "&lt;"), tag[0]]
+            start = tag.end()
+    return "".join([*pieces, text[start:].replace("<", "&lt;")])
 
 
 # ---- 2. Notes ------------------------------------------------------------------------------------
@@ -179,7 +187,7 @@ NOTE = re.compile(
     r"<(?:(?P<end>\s*[/\\]+\s*(?:ref|refs|rf|re|erf)(?![a-z.-])(?:\s+name\s*=[^<>\n]*(?=>))?"
     r"(?:\s*/?\s*>)?)"
     r"|ref(?=[\s/<>\"'=]|name|$)(?P<values>" + VALUES.replace("[^<>]*)", r"[^<>\n]*\n?[^<>\n]*)>")
-    + r"|[^<>\n]*))", re.I)  # fmt: skip
+    + r"|\s+name\s*=\s*(?:\"[^\"<\n]*\"|[^\s/<>\"]+)\s*/|[^<>\n]*))", re.I)  # fmt: skip
 END_WITHOUT_BRACKET = re.compile(r"(?<!<)/ref>")
 START_WITHOUT_BRACKET = re.compile(r"(?<![<\w/\\-])ref((?:\s+name=[^<>\n]*)?)>")
 
@@ -195,23 +203,22 @@ def drop_notes(text: str) -> str:
         return text
     kept: list[str] = []
     start = 0  # where prose goes on
-    opened: int | None = None  # where the text of the present note begins
-    nested = 0
+    opened: re.Match[str] | None = None  # the tag that begins the present note
+    nested, ended_line = 0, False
     for place, mark in enumerate(marks):
         kind = kind_of_note(mark)
         if opened is not None:
             between = text[marks[place - 1].end() : mark.start()]
-            unclosed = "\n=" in between or (kind == "start" and "\n" in between)
-            if unclosed:
-                start = line_end(text, marks[place - 1].end())
-                opened = None
+            ended_line = ended_line or "\n" in between
+            if "\n=" in between or (kind == "start" and ended_line):
+                start, opened = unclosed_end(text, opened), None
         if opened is None:
             kept.append(text[start : mark.start()])
             start = mark.end()
             if kind != "end":
                 kept.append(GAP)
             if kind == "start":
-                opened, nested = mark.end(), 0
+                opened, nested, ended_line = mark, 0, False
             continue
         if kind == "start" and between.strip():
             following = [kind_of_note(other) for other in marks[place + 1 : place + 3]]
@@ -222,18 +229,29 @@ def drop_notes(text: str) -> str:
         if kind == "end" or (kind == "whole" and not mark["values"].strip(" />")):
             if nested:
                 nested -= 1
-                continue
-            start, opened = mark.end(), None
+            else:
+                start, opened = mark.end(), None
     if opened is not None:
-        start = line_end(text, opened)
+        start = unclosed_end(text, opened)
     return "".join([*kept, text[start:]])
+
+
+def unclosed_end(text: str, note: re.Match[str]) -> int:
+    """Where the text of a note that is never closed ends: with its line.
+
+    A name and a blank after it are <ref name=a/> without the slash: prose goes on there.
+    """
+    values, following = note["values"], text[note.end() : note.end() + 1]
+    if values.endswith(">") and "name" in values and following.isspace():
+        return note.end()
+    return line_end(text, note.end())
 
 
 def kind_of_note(mark: re.Match[str]) -> str:
     """start, end, or whole for <ref name=a/>."""
     if mark["end"]:
         return "end"
-    return "whole" if (mark["values"] or "").endswith("/>") else "start"
+    return "whole" if mark["values"].rstrip("> ").endswith("/") else "start"
 
 
 def line_end(text: str, start: int) -> int:
@@ -349,7 +367,9 @@ def function(head: str, parts: list[str]) -> str | None:
         return value + names.PARTICLES[name][(ord(value[-1]) - 0xAC00) % 28 == 0]
     if hashed and name in ("language", "언어"):
         return names.LANGUAGES.get(value.lower(), HOLE)
-    return HOLE if hashed else None
+    if hashed:
+        return LOST if name in names.CONDITIONS else HOLE
+    return None
 
 
 def tag_function(name: str, parts: list[str]) -> str:
@@ -654,7 +674,7 @@ WORDED = re.compile(r"\w")
 NOTE_LEFT = re.compile(rf"{LESS}/?ref(?![a-z])[^{LESS}<>\n]*>?", re.I)
 PAIRS = re.compile(r"\{\{+|\}\}+|\[\[+|\]\]+")
 CODE_LINES = re.compile(r"^(?:[ \t][^\n]*(?:\n|\Z))+", re.M)
-CODE_SIGN = re.compile(r"[←→─-╿=;{}\\_]|[A-Za-z]\w*[\[(]|^\s*(?://|#|--|\$|>)|\+-|--")
+CODE_SIGN = re.compile(rf"[←→─-╿=;{{}}\\_{LESS}]|[A-Za-z]\w*[\[(]|^\s*(?://|#|--|\$|>)|\+-|--")
 SENTENCE = re.compile(r"\s*[\w\"'“‘《〈「『(].*[가-힣][.!?]['\"”’」』)]*\s*")
 
 
