@@ -494,8 +494,9 @@ FIELDS: dict[str, Callable[[Arguments], str]] = {
 }  # fmt: skip
 
 # ---- 5. Links ------------------------------------------------------------------------------------
-PREFIXES = names.DROPPED_LINKS | names.NAMESPACES | names.PROJECTS
-CHAPTER = re.compile(r"wm[a-z0-9_-]{2,}")  # wmde and others: prefixes of Wikimedia's chapters
+PREFIXES = {name.replace("_", " ")
+            for name in names.DROPPED_LINKS | names.NAMESPACES | names.PROJECTS}  # fmt: skip
+CHAPTER = re.compile(r"wm[a-z0-9 -]{2,}")  # wmde and others: prefixes of Wikimedia's chapters
 THUMBNAIL = re.compile(r"섬네일|썸네일|축소판|thumb|프레임|frame")
 
 
@@ -707,7 +708,7 @@ def tidy(text: str) -> list[str]:
     if "\n " in text or "\n\t" in text or text[:1] in (" ", "\t"):
         text = CODE_LINES.sub(drop_code, text)
     lines = mend(text)
-    if LESS in text or any("[[" in line or "]]" in line or "}}" in line for line in lines):
+    if LESS in text or any(PAIRS.search(line) for line in lines):
         lines = [without_remnants(line).replace(LESS, "<") for line in lines]
         lines = [" ".join(line.split()) for line in lines]
     return [line for line in lines if WORDED.search(line) and not RESIDUE.match(line)]

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,11 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                                 ["농도는 <1 mg이고 n>3이며 p < 0.05, -> <- 이다."]),
         "comment in nowiki": ("주석은 <nowiki><!--</nowiki>로 연다. 다음 글이다.",
                               ["주석은 <!--로 연다. 다음 글이다."]),
+        "code, a note": ("<code>a<ref && b</code>와 <code>i<u; j<s</code>를 쓴다. 다음 글.",
+                         ["a<ref && b와 i<u; j<s를 쓴다. 다음 글."]),
+        "template": ("{{수학|0<p}}이고 <math>q>1</math>이며 {{code|a<b}}이다.", ["0<p이고 q>1이며 a<b이다."]),
+        "tags without their end": ("봄<br 여름, 가<small>을</small 겨울, 눈</b이 온다.",
+                                   ["봄 여름, 가을 겨울, 눈이 온다."]),
         "formula never closed": ("앞이다. 식 <math>0<p에서 참이다.\n뒤이다.", ["앞이다.", "뒤이다."]),
     },
     "a formula is said": {
@@ -233,6 +239,10 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
         "remainder": ("수 <math>a \\equiv 1 \\pmod{4}</math>이다.", ["수 a ≡ 1 (mod 4)이다."]),
         "arrow": ("사상 <math>f\\colon X\\to Y</math>이다.", ["사상 f: X→Y이다."]),
         "chemistry": ("물 <chem>H2O</chem>과 <ce>CO2</ce>이다.", ["물 H2O과 CO2이다."]),
+        "commands of MediaWiki": ("수 <math>x\\in\\Z</math>, <math>f: \\R \\to \\R^d</math>이다.",
+                                  ["수 x∈Z, f: R → R^d이다."]),
+        "geometry": ("변 <math>\\overline{AB}</math>와 <math>\\angle ABC</math>이다.",
+                     ["변 AB와 ∠ABC이다."]),
         "Hangul": ("<math>\\text{속력} = 3</math>이다.", ["속력 = 3이다."]),
     },
     "a formula is not said": {
@@ -273,6 +283,8 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                          ["피타고라스 정리:", "이와 같이 쓴다."]),
         "this after": ("예를 든다.\n: <math>\\frac12</math>\n이를 나누면 작다. 이는 옳다.",
                        ["예를 든다.", "이를 나누면 작다. 이는 옳다."]),
+        "labels before": ("* 원의 넓이\n: <math>\\frac12</math>\n* 원의 정의\n: <math>\\frac12</math>\n* 효과",
+                          ["원의 넓이", "원의 정의", "효과"]),
         "noun before": ("* 반지름\n: <math>\\frac12</math>\n* 지름", ["반지름", "지름"]),
     },
     "a word lost with a template: its sentence goes": {
@@ -317,6 +329,15 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
             "before a stop": "이름은 {{일본 글자|山}}.",
             "before a comma": "이름은 {{일본 글자|山}}, 뜻은 산이다.",
             "with a note": "이를 {{일본 글자|山}}<ref>책</ref>라고 적었다.",
+            "여 명": "약 {{인구 틀|053}}여 명이 살았다.",
+            "개월": "그는 {{수 틀|3}}개월 동안 앓았다.",
+            "호선": "그는 {{수 틀|3}}호선을 탔다.",
+            "dates": "그는 {{해 틀|가}}년 {{달 틀|나}}월에 났다.",
+            "두 낱말": "글자 {{일본 글자|山}}와 {{일본 글자|川}}이다.",
+            "만이": "{{사람 틀|가}}만이 남았다.",
+            "뿐만": "{{사람 틀|가}}뿐만 아니라 모두 왔다.",
+            "일 때": "값이 {{수 틀|3}}일 때 멈춘다.",
+            "이지만": "그는 {{낱말 틀|가}}이지만 젊다.",
             "listing": "명령은 <source lang=c>int a;</source>이다.",
             "hieroglyphs": "이름은 <hiero>A1</hiero>라고 읽는다.",
             "picture in a line": "그 글자 [[파일:산.svg|20px]]는 산이다.",
@@ -365,6 +386,9 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
             "this, within a sentence": (" 그 뒤 {{아무 틀|가}}이 책은 널리 읽혔다.",
                                         " 그 뒤 이 책은 널리 읽혔다."),
             "numbers": (" 그는 {{아무 틀|가}}3명이었다.", " 그는 3명이었다."),
+            "a condition": (" {{#만약:가|나}} 그는 갔다.", " 그는 갔다."),
+            "bracket with a hole": (" 그는 ({{사람 틀|가}}에서 온 말로) 웃었다.", " 그는 웃었다."),
+            "formula in a bracket": (" 그는 (즉 <math>\\frac12</math>일 때) 웃었다.", " 그는 웃었다."),
             "a slash": (" 서울 / {{아무 틀|가}}부산이다.", " 서울 / 부산이다."),
             "at the end": (" 그는 갔다{{아무 틀|가}}.", " 그는 갔다."),
         }.items()},
@@ -417,6 +441,11 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
         "no < at the beginning": ("봄이다.ref>책</ref> 여름이다.", ["봄이다. 여름이다."]),
         "ended twice": ("봄이다.<ref>책</ref></ref> 여름이다.", ["봄이다. 여름이다."]),
         "one in another": ("봄이다.<ref>책<ref>안</ref> 밖</ref> 여름이다.", ["봄이다. 여름이다."]),
+        "no > and a slash": ("봄이다.<ref name=책/ 여름이다. 가을이다.<ref name = 나 / > 겨울이다.",
+                             ["봄이다. 여름이다. 가을이다. 겨울이다."]),
+        "no slash": ("봄이다.<ref name=책> 여름이다.<ref name=책 /> 가을이다.", ["봄이다. 여름이다. 가을이다."]),
+        "never closed, then a name": ("봄이다.<ref>책\n여름이다.<ref name=나/> 가을이다.<ref>책</ref> 겨울이다.",
+                                      ["봄이다.", "여름이다. 가을이다. 겨울이다."]),
         "a quote too few": ('봄이다.<ref name="책>책</ref> 여름이다.<ref name=책"/> 가을이다.',
                             ["봄이다. 여름이다. 가을이다."]),
         "> in a value": ('가<br style="a > b" />나이다.<ref name="c > d" /> 라이다. <span title="1 > 0">마</span>이다.',
@@ -504,6 +533,172 @@ INSTANCES = {f"{kind}: {name}": case for kind, cases in KINDS.items() for name, 
 @pytest.mark.parametrize("wikitext, lines", INSTANCES.values(), ids=INSTANCES)
 def test_kind(wikitext, lines):
     assert to_text(wikitext) == [line for text in lines for line in text.split("\n")]
+
+
+# ---- Whole pages, and those of others where they are at hand
+
+SHARED = ROOT.parent / "shared/fixtures"
+
+
+def hangul(text):
+    return Counter(re.findall("[가-힣]", text))
+
+
+def share_kept(gold, lines):
+    """The share of the Hangul of a gold text that stands in lines, sentence by sentence."""
+    text = "\n".join(lines)
+    sentences = re.split(r"(?<=[.!?])\s+|\n", gold)
+    kept = sum((hangul(sentence) for sentence in sentences if sentence in text), Counter())
+    return kept.total() / hangul(gold).total()
+
+
+FORMULAS = r"""
+'''가중 평균'''은 <math>n</math>개의 수에 무게를 주어 얻는 평균이다.<ref>책</ref>
+무게 <math>w_{i}</math>가 모두 <math>0<w_i</math>이면 정의된다. 수는 <math>x_1,\ldots,x_n</math>이다.
+
+평균은 다음과 같다.
+<math display="block">\bar{x} = \frac{\sum_i w_i x_i}{\sum_i w_i}</math> 이 식은 널리 쓰인다. 무게가 같으면 보통의 평균이다.
+
+=== 크기 ===
+계산에는 <math>O(n \log n)</math> 시간이 아니라 <math>O(n)</math> 시간이 든다. 차원은 <math>d_{\text{key, query}}</math>이다.
+행렬 <math>W^Q \in \R^{d \times d}</math>는 정방 행렬이며, <math>X_{\text{query}} = X_{\text{key}}</math>이다.
+전하는 <math>1.6\times 10^{-19}</math> C이고 길이는 <math>\ell_{\mathrm{seq}}</math>이다. 항 <math>a_{n+1}</math>은 크다.
+사상 <math>f\colon \R \to \mathbb C^{d/2}</math>를 보자. 여기서 <math>\Delta t \in \R</math>는 거리이다.
+
+이 값은
+: <math>\frac{a}{b}</math>
+이다. 그래서 값은 언제나 작다.
+
+함수 <math>f(x) = e^{-x^2}</math>은 짝함수이다. 집합은 <math>\{1, 2, \dots, n\}</math>이다.
+"""
+FORMULAS_GOLD = """가중 평균은 n개의 수에 무게를 주어 얻는 평균이다.
+무게 wi가 모두 0<wi이면 정의된다. 수는 x1,…,xn이다.
+평균은 다음과 같다.
+이 식은 널리 쓰인다. 무게가 같으면 보통의 평균이다.
+크기
+계산에는 O(n log n) 시간이 아니라 O(n) 시간이 든다. 차원은 dkey, query이다.
+행렬 W^Q ∈ R^(d × d)는 정방 행렬이며, Xquery = Xkey이다.
+전하는 1.6×10^-19 C이고 길이는 ℓseq이다. 항 an+1은 크다.
+사상 f: R → C^(d/2)를 보자. 여기서 Δt ∈ R는 거리이다.
+그래서 값은 언제나 작다.
+함수 f(x) = e^(-x^2)은 짝함수이다. 집합은 {1, 2, …, n}이다."""
+
+ARTICLE = """{{다른 뜻|가람 (동음이의)}}
+{{강 정보
+| 이름 = 가람
+| 길이 = {{convert|514|km}}<ref>{{웹 인용|url=http://example.org/1|제목=가람}}</ref>
+| 나라 = {{국기나라|대한민국}}
+}}
+[[파일:Garam.jpg|섬네일|가을의 [[가람]]. {{출처|a}}]]이 강은 물이 맑다. '''가람'''({{llang|en|Garam River}}, {{한자|江}})은 [[산골]]에서 나와 [[바다 (지리)|바다]]로 드는 {{nowrap|큰 강}}이다.<ref name="길이">《물길》, 1990<ref> 길이는 {{convert|514|km|mi}}이며, 폭은 {{convert|50|-|200|m}}이다.
+
+__목차__
+== 이름 ==<!-- 옛 이름 -->
+옛 글에는 {{옛 글자|ᄀᆞᄅᆞᆷ}}이라고 적었다. {{언제}}이 이름은 ‘물’을 뜻한다.<ref name=이름/ 1895년까지 썼다.
+{{인용 상자|강물은 쉬지 않는다.|옛 노래}}
+== 물길 ==
+{| class="wikitable"
+! 마을 !! 거리
+|-
+| [[윗말]] || {{표|{{수|3}}}}
+|}}
+흐르는 양은 <math>Q</math>이고 넓이는 {{강 넓이|1}} km²이다. 물살은
+:<math>v = \\frac{Q}{A}</math>
+로 셈한다. 여름에는 <math>Q>1000</math>이 된다.http://example.org/2 겨울에는 준다.
+
+* {{범례|#00f|깊은 곳}}
+* {{KOR}} [[윗말]] (1990년)
+ q ← measure(t)
+ return q / a
+== 노래 ==
+노래 <S.P.O. 가람>과 <B-강>은 널리 불렸다. 첫 줄은 <nowiki><b></nowiki>로 쓴다.
+== 각주 ==
+{{각주}}
+{{기본정렬:가람}}
+[[분류:강]][[en:Garam]]
+"""
+ARTICLE_GOLD = """이 강은 물이 맑다. 가람(영어: Garam River, 江)은 산골에서 나와 바다로 드는 큰 강이다. 길이는 514 km이며, 폭은 50~200 m이다.
+이름
+이 이름은 ‘물’을 뜻한다. 1895년까지 썼다.
+강물은 쉬지 않는다.
+물길
+여름에는 Q>1000이 된다. 겨울에는 준다.
+깊은 곳
+대한민국 윗말 (1990년)
+노래
+노래 <S.P.O. 가람>과 <B-강>은 널리 불렸다. 첫 줄은 <b>로 쓴다."""
+
+
+@pytest.mark.parametrize("wikitext, gold", [(FORMULAS, FORMULAS_GOLD), (ARTICLE, ARTICLE_GOLD)],
+                         ids=["formulas", "article"])
+def test_page_of_many_constructs(wikitext, gold):
+    assert to_text(wikitext) == gold.split("\n")
+
+
+def plain(wikitext):
+    """The prose of a real page by other means: its lines that are no markup, their links and notes."""
+    for line in re.sub(r"<ref.*?(?:/>|</ref>)|<!--.*?-->", "", wikitext).split("\n"):
+        line = re.sub(r"\{\{llang\|de\|(\w+)\}\}.*?\)", r"독일어: \1)", line)
+        line = re.sub(r"\{\{llang\|en\|(.*?)\}\}", r"영어: \1", line)
+        line = re.sub(r"\{\{범례\|#\w+\|(.*?)\}\}|\{\{국기나라\|(.*?)\}\}", r"\1\2", line)
+        line = re.sub(r"\{\{[A-Z]{3}\}\} ", "", line.replace("{{USA}}", "미국").replace("{{JPN}}", "일본"))
+        line = re.sub(r"\[\[(?:[^]|]*\|)?([^]]*)\]\]|''+", r"\1", line).strip("=* ").replace(" ~ )", " ~)")
+        if re.match("[가-힣A-Z0-9《]", line) and "{{" not in line:
+            yield line
+
+
+@pytest.mark.parametrize("name", ["berlin_dbpedia_minidump.xml", "wiki2plain_jimmy_carter.wiki",
+                                  "mwtext_cjk_test_ko.wiki", "state_space_search_page.xml"])
+def test_real_page_keeps_its_prose(name):
+    if not (SHARED / "wikitext" / name).exists():
+        pytest.skip("the real pages are not at hand")
+    text = (SHARED / "wikitext" / name).read_text(encoding="utf-8")
+    if name.endswith("xml"):
+        text = max((node.text or "" for node in ElementTree.fromstring(text).iter()), key=len)
+    text, _, _ = text.partition("== 각주 ==")
+    text = re.sub(r"^\{\|.*?^\|\}|^\{\{.*?\}\}$|^\{\{[^\n]*\n(?:[| ][^\n]*\n)*.*?\}\}$|\[\[(?:파일|분류):.*$", "",
+                  text, flags=re.M)
+    gold = "\n".join(plain(text))
+    lines = to_text(text)
+    assert hangul(gold).total() > 60 and share_kept(gold, lines) >= 0.98
+    assert not [sign for sign in RESIDUE if any(sign in line for line in lines)]
+
+
+def cases_at_hand():
+    return sorted((SHARED / "wikitext_cases").glob("*.txt")) or [None]
+
+
+@pytest.mark.parametrize("path", cases_at_hand(), ids=lambda path: path.stem if path else "none")
+def test_case_at_hand(path):
+    if path is None:
+        pytest.skip("the cases are not at hand")
+    _, wikitext, expected = re.split("--- input\n|\n--- expected\n", path.read_text(encoding="utf-8"))
+    assert to_text(wikitext) == expected.partition("\n--- today")[0].strip("\n").split("\n")
+
+
+def test_names_of_korean_wikipedia():
+    """Its own list: every switch goes, no prefix of a project is one of a language, and so on."""
+    if not (SHARED / "kowiki_siteinfo.xml").exists():
+        pytest.skip("the list is not at hand")
+    root = ElementTree.parse(SHARED / "kowiki_siteinfo.xml").getroot()
+    aliases = [node.text for node in root.iter("alias")]
+    assert to_text("".join(alias for alias in aliases if alias.startswith("__")) + "글.") == ["글."]
+    for node in root.iter("iw"):
+        prefix = node.get("prefix")
+        expected = ["앞뒤"] if node.get("language") else ["앞글뒤"]
+        assert to_text(f"앞[[{prefix}:가|글]]뒤") == expected, prefix
+        assert to_text(f"앞[[:{prefix}:가]]뒤") == ["앞가뒤"], prefix
+    dropped = ("파일", "분류", "틀", "미디어", "File", "Category", "Template", "Media", "Image", "그림")
+    for node in root.iter("ns"):
+        for name in {node.text, node.get("canonical")} - {None, ""}:
+            assert to_text(f"앞[[{name}:가|글]]뒤") == ["앞뒤" if name in dropped else "앞글뒤"], name
+    for word in root.iter("magicword"):
+        if word.get("name") in ("if", "ifeq", "switch", "expr", "time", "invoke", "property", "len"):
+            for alias in word.iter("alias"):
+                assert to_text(f"앞이다. {{{{#{alias.text}:가|나}}}}이다. 뒤.") == ["앞이다. 뒤."], alias.text
+        if word.get("name").startswith(("current", "local", "numberof", "revision", "page", "server")):
+            for alias in word.iter("alias"):
+                text = alias.text.strip(":") + ":" * alias.text.endswith(":") + "가" * alias.text.endswith(":")
+                assert to_text(f"앞이다. {{{{{text}}}}}이다. 뒤.") == ["앞이다. 뒤."], alias.text
 
 
 def test_sample():
@@ -614,7 +809,7 @@ def check_lines(lines, text):
         assert min(line) >= " " and re.search(r"\w", line), (line, text)
         assert not [sign for sign in ("{{", "}}", "[[", "]]") if sign in line], (line, text)
         assert not line.startswith(("|", "{|")), (line, text)
-        spelt = re.search("&(?:lt|#|amp)|<nowiki|inline", text, re.I)  # tags that the page shows
+        spelt = re.search("&(?:lt|#|amp)|<nowiki|<code|inline", text, re.I)  # tags that the page shows
         assert spelt or not re.search(r"</?ref\b", line, re.I), (line, text)
         line.encode()
 
