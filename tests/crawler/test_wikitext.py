@@ -165,7 +165,8 @@ PAGES = {  # several lines of wikitext -> lines of text
     "trailing sections, rarer": (
         "글.\n== 주해 ==\n* 가\n== 참고 자료 ==\n* 나\n==  참고  문헌==\n* 다", ["글."]),
     "blank before a colon": (
-            ["글.강"]),
+        "[[파일 : A.jpg|200px|그림]]글.[[분류 :강|가람]][[Category : Rivers]][[:분류 : 강]]",
+        ["글.강"]),
     "equals sign": ("{{lang|en|1+1{{=}}2}}", ["1+1=2"]),
     "prose after one": ("== 각주 ==\n* 가\n=== 나 ===\n다\n== 평가 ==\n좋다.", ["평가", "좋다."]),
     "infobox": ("{{인물 정보\n|출생={{출생일|1|2|3}}<br />[[나]]\n|표={{표|{{표}}}}\n}}\n글.", [
