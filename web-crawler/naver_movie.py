@@ -271,11 +271,11 @@ def split_path(split: str, args: Namespace) -> Path:
     return args.output_dir / f"ratings_{split}.txt"
 
 
-def leave_file(split: str, archive: Archive | None, args: Namespace) -> Path:
+def leave_file(split: str, archive: Archive | None, args: Namespace) -> None:
     """Puts a file where it belongs: the one given, the one that is there, or the archive's."""
     path, given = split_path(split, args), getattr(args, f"{split}_file")
     if not given and path.exists() and not args.archive and not args.overwrite:
-        return path
+        return
     if given:
         read_reviews(given)  # a file that is none is told before it takes the place of another
     with making(path) as temporary:
@@ -289,7 +289,6 @@ def leave_file(split: str, archive: Archive | None, args: Namespace) -> Path:
             check_reviews(temporary, source)
         if path.exists() and git_sha1(path) != git_sha1(temporary) and not args.overwrite:
             raise UserError(f"{path}: there already, and not the same as {source}; see --overwrite")
-    return path
 
 
 def check_reviews(temporary: Path, source: str) -> None:
@@ -300,8 +299,10 @@ def check_reviews(temporary: Path, source: str) -> None:
         raise UserError(str(error).replace(str(temporary), source)) from None
 
 
-def without_blanks(text: str) -> str:
-    return "".join(text.split())
+def fingerprint(text: str) -> bytes:
+    """16 bytes that stand for a text, blanks aside. 700,000 texts would take 50 MB more."""
+    squeezed = "".join(text.split())
+    return hashlib.blake2b(squeezed.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple[int, int]:
@@ -312,12 +313,12 @@ def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple
     """
     written = crawled = 0
     ids = set(test["id"])
-    seen = {without_blanks(text) for text in test["document"]} | {""}
+    seen = {fingerprint(text) for text in [*test["document"], ""]}
     with open(path, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         for review in archive.reviews():  # errors: JSON can spell half a surrogate pair
             crawled += 1
             text = " ".join(review["review"].split())
-            key = without_blanks(text)
+            key = fingerprint(text)
             if key in seen or review.get("review_id") in ids:
                 continue
             seen.add(key)
@@ -326,13 +327,13 @@ def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple
     return written, crawled
 
 
-def leave_reviews(archive: Archive, official: bool, test: pandas.DataFrame, args: Namespace,
-                  known: dict) -> dict:
+def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict) -> dict:
     """Makes reviews.txt; returns what is to be known of it. `known` is that of the last run.
 
     UserError if the place is taken by a file that this program did not make.
     """
     path = args.output_dir / "reviews.txt"
+    test = read_reviews(split_path("test", args))
     with making(path) as temporary:
         written, crawled = write_reviews(archive, temporary, test)
         name = git_sha1(temporary)
@@ -475,18 +476,19 @@ def parse_options() -> Namespace:
     return parser.parse_args()
 
 
-def make_files(args: Namespace, known: dict) -> tuple[dict[str, pandas.DataFrame], dict]:
-    """Leaves the files; returns both tables, and what is to be known of reviews.txt."""
+def make_files(args: Namespace, known: dict) -> dict:
+    """Leaves all files; returns what is to be known of reviews.txt."""
     found = find_archive(args, known)
     with Archive(found) if found else contextlib.nullcontext() as archive:
         official = prove(archive, args) if archive else False
-        tables = {split: read_reviews(leave_file(split, archive, args)) for split in SPLITS}
+        for split in SPLITS:
+            leave_file(split, archive, args)
         if archive:
-            return tables, leave_reviews(archive, official, tables["test"], args, known)
+            return leave_reviews(archive, official, args, known)
     if known and not reviews_stand(args, known):
         print(f"{args.output_dir / 'reviews.txt'}: NOT made for this test set, whose reviews may "
               "be in it")
-    return tables, known
+    return known
 
 
 def main() -> None:
@@ -496,7 +498,8 @@ def main() -> None:
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     known = read_json(args.output_dir / "nsmc.json").get("reviews.txt")
-    tables, made = make_files(args, known if isinstance(known, dict) else {})
+    made = make_files(args, known if isinstance(known, dict) else {})
+    tables = {split: read_reviews(split_path(split, args)) for split in SPLITS}
     about = describe_splits(tables, args)
     if made:
         about["reviews.txt"] = made
