@@ -46,9 +46,11 @@ MEMBER = re.compile(r"[^/\\]+/(raw/[0-9A-Za-z_-]+\.json|ratings(?:_train|_test)?
 # Bounds in bytes, well above the official archive. What exceeds one was made to fill the memory.
 LIST_MOST = 4 << 20  # the list of members, official 2 MB
 RAW_MOST = 1 << 20  # a file of raw/, official 39,179
-TEXT_MOST = 64 << 20  # a .txt, official 19.5 MB
-TOTAL_MOST = 512 << 20  # all that is read, official 207 MB
-FILES_MOST = 40_000  # official 14,733
+TEXT_MOST = 24 << 20  # a .txt, official 19.5 MB
+TOTAL_MOST = 256 << 20  # all that is read, official 207 MB
+# And bounds in number: short rows take far more memory than bytes.
+FILES_MOST = 20_000  # official 14,733
+REVIEWS_MOST = 1_000_000  # lines of a table, reviews of the crawl; official 200,001 and 712,404
 # What zipfile and the disk raise for an archive that is broken. UserError is none of them.
 FAULTS = (OSError, EOFError, RuntimeError, ValueError, struct.error, zlib.error, zipfile.BadZipFile)
 
@@ -150,6 +152,13 @@ class Archive:
                 raise ValueError(f"has not the {size:,} bytes that the list says")
         return data
 
+    def table(self, name: str) -> bytes:
+        """The content of a .txt. UserError if it has too many lines."""
+        data = self.read(name)
+        if data.count(b"\n") > REVIEWS_MOST:
+            raise UserError(f"{self.path}: {name}: too many lines (over {REVIEWS_MOST:,})")
+        return data
+
     def git_names(self) -> dict[str, str]:
         """What git calls the content, hexadecimal: of each .txt the blob, of raw/ the tree.
 
@@ -164,6 +173,7 @@ class Archive:
 
     def reviews(self) -> Iterator[dict]:
         """Yields the reviews of the crawl, files in byte order of their names. UserError."""
+        count = 0
         for name in self.raw():
             try:
                 found = json.loads(self.read(name).decode("utf-8"))
@@ -171,6 +181,9 @@ class Archive:
                 raise UserError(f"{self.path}: {name}: not JSON ({error})") from None
             if not isinstance(found, list) or not all(is_review(item) for item in found):
                 raise UserError(f"{self.path}: {name}: not a list of reviews")
+            count += len(found)
+            if count > REVIEWS_MOST:
+                raise UserError(f"{self.path}: {name}: too many reviews (over {REVIEWS_MOST:,})")
             yield from found
 
 
@@ -284,7 +297,7 @@ def leave_file(split: str, archive: Archive | None, args: Namespace) -> None:
             source = str(given)
         else:
             assert archive  # find_archive() has seen that the file is missing
-            temporary.write_bytes(archive.read(path.name))
+            temporary.write_bytes(archive.table(path.name))
             source = f"{archive.path}: {path.name}"
             check_reviews(temporary, source)
         if path.exists() and git_sha1(path) != git_sha1(temporary) and not args.overwrite:
@@ -319,7 +332,7 @@ def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple
             crawled += 1
             text = " ".join(review["review"].split())
             key = fingerprint(text)
-            if key in seen or review.get("review_id") in ids:
+            if key in seen or str(review.get("review_id")) in ids:
                 continue
             seen.add(key)
             file.write(f"{text}\n\n")
@@ -337,17 +350,17 @@ def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict
     with making(path) as temporary:
         written, crawled = write_reviews(archive, temporary, test)
         name = git_sha1(temporary)
-        if path.exists() and git_sha1(path) not in (name, known.get("git_sha1")) \
-                and not args.overwrite:
+        ours = not path.exists() or git_sha1(path) in (name, known.get("git_sha1"))
+        if not ours and not args.overwrite:
             raise UserError(f"{path}: there already, and not what {archive.path} gives; "
                             "see --overwrite")
     print(f"{path}: {written:,} different reviews of the {crawled:,} in the crawl, "
           "none of the test set's")
     return {"git_sha1": name, "official archive": official, "reviews": written,
-            "reviews in the crawl": crawled, "git_sha1 of ratings_test.txt": test_name(args)}
+            "reviews in the crawl": crawled, "git_sha1 of ratings_test.txt": name_of_test(args)}
 
 
-def test_name(args: Namespace) -> str:
+def name_of_test(args: Namespace) -> str:
     """What git calls the test set; empty if there is none yet."""
     path = split_path("test", args)
     return git_sha1(path) if path.exists() else ""
@@ -357,7 +370,7 @@ def reviews_stand(args: Namespace, known: dict) -> bool:
     """Whether reviews.txt is there, as made by the last run, for the test set that is there."""
     path = args.output_dir / "reviews.txt"
     return (path.exists() and git_sha1(path) == known.get("git_sha1")
-            and known.get("git_sha1 of ratings_test.txt") == test_name(args))
+            and known.get("git_sha1 of ratings_test.txt") == name_of_test(args))
 
 
 def find_archive(args: Namespace, known: dict) -> Path | None:
@@ -368,7 +381,7 @@ def find_archive(args: Namespace, known: dict) -> Path | None:
     if all(given):
         return None
     there = all(file or split_path(split, args).exists() for split, file in zip(SPLITS, given))
-    same = not args.test_file or git_sha1(args.test_file) == test_name(args)
+    same = not args.test_file or git_sha1(args.test_file) == name_of_test(args)
     if there and same and reviews_stand(args, known) and not args.overwrite:
         return None
     return fetch_archive(args)

@@ -462,7 +462,7 @@ BROKEN = {  # name: what makes the archive, and what the message must contain
     "more than the list says": (lambda: lying(ONE, 99), ONE),
     "less than the list says": (lambda: lying(ONE, 99_999), ONE, "99,999 bytes"),
     "bomb in the crawl": (tampered(**{ONE: bytes(2 << 20)}), ONE, "2,097,152 bytes", "too large"),
-    "bomb in a table": (tampered(**{RATINGS: bytes(65 << 20)}), RATINGS, "too large"),
+    "bomb in a table": (tampered(**{RATINGS: bytes(25 << 20)}), RATINGS, "too large"),
     "bomb by the sum": (many, "531 files", "too large"),
     "bomb by another method": (lambda: zipped(layout(), zipfile.ZIP_LZMA), "method 14"),
     "bomb by the list": (long_list, "list of members"),
@@ -485,9 +485,29 @@ def test_archive_that_is_broken_is_told(kind, at_hand):
     assert not [*at_hand.out.glob("*.tmp")]
 
 
-def test_too_many_files_are_told(at_hand, monkeypatch):
-    monkeypatch.setattr(naver_movie, "FILES_MOST", 10)
-    check_error(at_hand(SAMPLE_ZIP), "11 files", "too large")
+@pytest.mark.parametrize("bound, most, why", [
+    ("FILES_MOST", 10, "11 files"), ("REVIEWS_MOST", 640, "ratings_train.txt: too many lines"),
+    ("REVIEWS_MOST", 641, "")])
+def test_too_many_of_anything_are_told(bound, most, why, at_hand, monkeypatch):
+    monkeypatch.setattr(naver_movie, bound, most)
+    if why:
+        check_error(at_hand(SAMPLE_ZIP), why)
+    else:
+        check_success(at_hand(SAMPLE_ZIP))
+
+
+def test_too_many_reviews_in_the_crawl_are_told(at_hand, monkeypatch):
+    monkeypatch.setattr(naver_movie, "REVIEWS_MOST", 1000)
+    result = at_hand(layout(**{ONE: json.dumps([review("a")] * 600).encode()}))
+    check_error(result, "raw/", "too many reviews")
+    assert "reviews.txt" not in os.listdir(at_hand.out)
+
+
+@pytest.mark.parametrize("number", [None, 5, [], {}, "x"])
+def test_number_of_a_review_may_be_anything(number, at_hand):
+    item = review("a") | {"review_id": number}
+    check_success(at_hand(layout(**{ONE: json.dumps([item]).encode()})))
+    assert "a" in reviews_in(at_hand.out)
 
 
 @pytest.mark.parametrize("name", ["nowhere.zip", "raw"])
