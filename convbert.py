@@ -1006,7 +1006,8 @@ def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: 
     if given in names:
         return given
     if given or len(found) != 1:
-        raise UserError(f"{path}: {option} must name one of its columns: {', '.join(names)}")
+        listed = ", ".join(names)
+        raise UserError(f"{path}, line 1: {option} must name one of the columns {listed}")
     return found[0]
 
 
