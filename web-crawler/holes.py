@@ -150,7 +150,7 @@ def lacks_word(line: str, start: int, end: int) -> bool:
     before = line[max(0, start - 80) : start].translate(WITHOUT_MARKS)
     address = ADDRESS in line[start:end]
     blank, word = WORD.match(line, end).groups()  # type: ignore[union-attr]  # it matches anything
-    rest = line[end + len(blank) + len(word) :][:40]
+    rest = line[end + len(blank + word) : end + len(blank + word) + 40]
     begins = not before.strip() or ENDED.search(before.rstrip()) is not None
     if address:
         if blank and is_orphan(word, rest, True, False):
@@ -161,7 +161,7 @@ def lacks_word(line: str, start: int, end: int) -> bool:
     if before and before[-1] not in OPENED:
         return False
     if not word:
-        if not before and re.match(" ?,", line[end:]):
+        if not before and line[end : end + 2].lstrip().startswith(","):
             return True
         return rest[:1] in (",", ".") and not blank and NEEDS_A_WORD.search(before) is not None
     return is_orphan(word, rest, begins, bool(blank))
@@ -177,8 +177,8 @@ WITHOUT_MARKS = dict.fromkeys(map(ord, GAP + LOST + ADDRESS + FORMULA))
 # ---- 3. Formulas on lines of their own -----------------------------------------------------------
 SHOWN = f"(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})"
 FORMULA_LINE = re.compile(  # with its number, (1)
-    rf"[\s.,;{GAP}]*(?:{SHOWN}[\s.,;{GAP}]*)+(?:[(\[][\w.\s-]{{1,8}}[)\]])?[\s.,;]*")
-LOST_LINE = re.compile(rf"[\s{GAP}{LOST}]*{LOST}[\s{GAP}{LOST}]*")
+    rf"[\s.,;{GAP}]*(?:{SHOWN}[\s.,;{GAP}]*)+(?:[(\[][\w.\s-]{{1,8}}[)\]][\s.,;]*)?")
+LOST_LINE = re.compile(rf"[\s{GAP}]*{LOST}[\s{GAP}{LOST}]*")
 CLOSED = re.compile(r"[.!?:。][\"'”’」』)\]]*$|[다까요오음함임됨]$")  # nothing lacks at this end
 OPEN = re.compile(  # a label may end like others: 정의, 효과, 넓이
     r"(?:은|는|을|를|이면|이고|이며|하면|하고|하여|에서|으로|즉|및|또는|그리고|때|,)$")
@@ -218,7 +218,7 @@ def join(out: list[str], formula: str, line: str) -> None:
     """Adds a line that follows a formula (or a lost template) on a line of its own."""
     word = FIRST_WORD.match(line)
     orphan = AFTER_FORMULA.match(line) is not None or (
-        word is not None and is_orphan(word[0], line[word.end() :], True, False))
+        word is not None and is_orphan(word[0], line[word.end() : word.end() + 40], True, False))
     last = out[-1].rstrip(" " + GAP) if out else ""
     if formula == LOST:
         formula = HOLE if orphan else GAP
