@@ -637,12 +637,21 @@ def test_no_stdin_and_no_text_is_told(plain, monkeypatch):
 
 def test_stdin_that_cannot_be_read_ends_the_program(plain, tmp_path):
     """And does not let it wait for ever: here it is open for writing only."""
-    with open(tmp_path / "out", "w") as stdin, mock.patch("sys.stdin", stdin):
-        options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP]
-        thread = threading.Thread(target=convbert.main, args=[options], daemon=True)
+    options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP]
+    codes, err = [], io.StringIO()
+
+    def command():
+        try:
+            convbert.main(options)
+        except SystemExit as end:
+            codes.append(end.code)
+
+    with (open(tmp_path / "out", "w") as stdin, mock.patch("sys.stdin", stdin),
+          mock.patch("sys.stderr", err)):
+        thread = threading.Thread(target=command, daemon=True)
         thread.start()
         thread.join(30)
-    assert not thread.is_alive()
+    assert codes == [2] and "stdin cannot be read" in err.getvalue()
 
 
 # ---- From Python
