@@ -27,7 +27,7 @@ from crawler.test_download import fetch_dump
 
 def vocab(folder):
     return run(kowiki, "--stage", "vocab", "--output_dir", folder, "--vocab_dir", folder,
-               "--vocab_size", 1500)
+               "--vocab_size", 2000)
 
 
 def reviews(folder):
