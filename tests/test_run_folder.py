@@ -847,7 +847,8 @@ def test_all_is_on_the_disk_before_it_gets_its_name(data, tmp_path, monkeypatch)
             files = {path: path.stat().st_size for path in (Path(old), *Path(old).rglob("*"))}
             if Path(old).is_dir():  # a checkpoint, whose log_size counts on that many bytes
                 files[log] = log.stat().st_size
-            events.append(("rename", Path(new), files))
+            if Path(new).suffix != ".png":  # curves can be drawn again
+                events.append(("rename", Path(new), files))
             return call(old, new)
 
         return renamed
