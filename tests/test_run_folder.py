@@ -486,7 +486,7 @@ def test_another_config_is_refused(unfinished, data):
     finally:
         path.write_text(json.dumps(MODEL))
     at = options.index("--config_name")
-    refused((*options[:at], "--size", "tiny", *options[at + 2 :]), folder, "size", "config")
+    refused((*options[:at], "--size", "tiny", *options[at + 2 :]), folder, "config")
 
 
 def test_no_resume_is_refused_where_there_are_checkpoints(unfinished, finished):
@@ -847,7 +847,8 @@ def test_all_is_on_the_disk_before_it_gets_its_name(data, tmp_path, monkeypatch)
             files = {path: path.stat().st_size for path in (Path(old), *Path(old).rglob("*"))}
             if Path(old).is_dir():  # a checkpoint, whose log_size counts on that many bytes
                 files[log] = log.stat().st_size
-            events.append(("rename", Path(new), files))
+            if Path(new).suffix != ".png":  # curves can be drawn again
+                events.append(("rename", Path(new), files))
             return call(old, new)
 
         return renamed
@@ -890,18 +891,17 @@ BUSY = "another run is writing there"
 
 
 def test_of_two_runs_at_once_the_second_is_refused(data, tmp_path, start, reference):
-    options, folder = command("mlm", data, "--max_steps", 200), tmp_path / "run"
+    options, folder = command("mlm", data, "--max_steps", 40), tmp_path / "run"
     process, deadline = start(options, folder, tmp_path / "log"), time.monotonic() + 120
     while not checkpoints(folder):
         assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "log").read_text()
         time.sleep(0.01)
+    os.kill(process.pid, signal.SIGSTOP)  # it holds the folder, and its files stay as they are
+    before = listing(folder)
     for more in ((), ("--overwrite_output_dir",), ("--seed", "7", "--no-resume")):
-        os.kill(process.pid, signal.SIGSTOP)
-        before = listing(folder)
         status, out, err = train((*options, *more), folder)
         assert (status, out) == (2, "") and BUSY in err.splitlines()[-1], err
         assert listing(folder) == before
-        os.kill(process.pid, signal.SIGCONT)
     process.kill()
     process.join()
     assert "going on from" in finish(options, folder)  # the lock has gone with its process
