@@ -1140,14 +1140,14 @@ def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]
     names = class_names(parts["train"])
     for name, path, limit in (("test", args.test_file, args.max_eval_samples),
                               ("dev", args.validation_file, None)):
+        if name == "test" and not args.test:
+            continue
         if path:
             parts[name] = read_examples(path, args, limit)
-        elif name == "dev" or args.test:
+        else:
             rest, cut = hold_out(len(parts["train"]))
             parts[name], parts["train"] = parts["train"].part(cut), parts["train"].part(rest)
             parts[name].path = args.output_dir / f"{name}.jsonl"
-    if not args.test:
-        parts.pop("test", None)
     for name in set(parts) - {"train"}:
         hard_targets(parts[name], names)  # tells of bad labels before a model is made
     describe_parts(parts, names)
@@ -1831,7 +1831,8 @@ def run_options(args: Namespace, config: ConvBertConfig) -> dict[str, str]:
     """What decides the result of a run: options by value, files by content, the machine by kind."""
     options = {k: str(v) for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
     options["config"] = str(config)
-    options["examples in an update"] = str(args.batch_size * args.gradient_accumulation_steps)
+    examples = args.batch_size * args.gradient_accumulation_steps  # of an update
+    options["batch_size x gradient_accumulation_steps"] = str(examples)
     capability = torch.backends.cpu.get_cpu_capability()
     options["machine"] = f"torch {torch.__version__}, {args.device.type}, {capability}"
     files = {"vocab_file": [vocabulary_of(args)], "validation_file": [args.validation_file]}
@@ -1857,11 +1858,7 @@ def file_sha256(path: Path | str) -> str:
 def compare_options(old: dict[str, str], new: dict[str, str], here: str) -> None:
     """UserError where it is another run; a line where it is the same, but no longer to the byte."""
     different = [name for name in new if old.get(name) != new[name]]
-    if "examples in an update" not in different:
-        fatal = [name for name in different if name not in INEXACT]
-    else:
-        fatal = [name for name in different if name != "examples in an update"] or different
-    if fatal:
+    if fatal := [name for name in different if name not in INEXACT]:
         raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
                         "--overwrite_output_dir ends it")
     for name in different:
@@ -2211,7 +2208,8 @@ def settle_data(args: Namespace) -> bool:
         args.validation_file = args.validation_file or (valid if valid.exists() else None)
     elif args.task == "finetune" and not args.train_file:
         path = args.train_file = data_file("nsmc/ratings_train.txt")
-        args.test_file = args.test_file or data_file("nsmc/ratings_test.txt")
+        if args.test and not args.test_file:
+            args.test_file = data_file("nsmc/ratings_test.txt")
     else:
         return False
     return path.parent.name == "sample"
@@ -2271,6 +2269,8 @@ def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: di
         if name not in args.given and value not in ("None", str(getattr(args, name))):
             kind = {"learning_rate": float, "precision": str}.get(name, int)
             setattr(args, name, kind(value))
+            if name == "precision":
+                print(f"precision {value}, as in the checkpoint", file=sys.stderr)
     updates = batches / args.gradient_accumulation_steps
     least, epochs = (100, 1) if args.task == "pretrain" else (600, 2)
     if args.num_train_epochs:
