@@ -143,7 +143,7 @@ class ConvBertConfig:
                      f"{name} must be {kind.__name__} from {low} to {high}, not {value!r}")
         H, h = self.hidden_size, self.num_attention_heads
         G, K = self.num_groups, self.conv_kernel_size
-        need(self.conv_type in CONVOLUTIONS, f"conv_type must be one of {[*CONVOLUTIONS]}")
+        need(self.conv_type in [*CONVOLUTIONS], f"conv_type must be one of {[*CONVOLUTIONS]}")
         need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
         need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
         need(H % h == H % (self.num_heads * self.halves) == 0,
@@ -152,8 +152,10 @@ class ConvBertConfig:
              f"hidden and intermediate size must divide by {G} groups")
         need(self.pad_token_id < self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece")
         need(self.initializer_range != 0, "initializer_range must not be 0")
-        need([*self.id2label] == [*range(len(self.id2label))] and len(self.label2id) > 1,
-             f"id2label must name classes 0, 1, ..., each by its own name, not {self.id2label}")
+        names = self.id2label if isinstance(self.id2label, dict) else {}
+        need([*names] == [*range(len(names))] and all(isinstance(n, str) for n in names.values())
+             and len(set(names.values())) == len(names) > 1,
+             f"id2label must name classes 0, 1, ..., each by another name, not {self.id2label}")
 
     @property
     def halves(self) -> int:
@@ -207,7 +209,7 @@ def convolve(values: Tensor, kernels: Tensor) -> Tensor:
     the D channels of the head share.  Returns [B, N, T, D].
     """
     if band_is_faster(values):
-        return convolve_by_band(values, kernels)  # the same as one matrix product: section 9
+        return convolve_by_band(values, kernels)  # the same as one matrix product: section 10
     T, K = kernels.shape[-2:]
     padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
     output = torch.zeros_like(values)
@@ -232,8 +234,9 @@ class SeparableConv1D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H] -> [B, T, A]"""
-        depthwise = depthwise_by_sum if sum_is_faster(x) else nn.Module.__call__  # section 9
-        spans = depthwise(self.depthwise, x.transpose(1, 2))  # [B, H, T]
+        if span_keys_are_faster(x):
+            return span_keys(self, x)  # the same in other forms: section 10
+        spans = self.depthwise(x.transpose(1, 2))  # [B, H, T]
         keys = self.pointwise(spans) + self.bias  # [B, A, T]
         return keys.transpose(1, 2)  # [B, T, A]
 
@@ -516,6 +519,8 @@ def init_weights(module: nn.Module, std: float) -> None:
 class ConvBertPreTrainedModel(nn.Module):
     """What all models share: folders with Hugging Face's config.json and model.safetensors."""
 
+    config: ConvBertConfig
+
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.config = config
@@ -525,8 +530,7 @@ class ConvBertPreTrainedModel(nn.Module):
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, new_head: bool = True,
-                        **changes: Any) -> "ConvBertPreTrainedModel":
+    def from_pretrained(cls, folder: Path | str, new_head: bool = True, **changes: Any) -> Any:
         """The model of a local folder, ours or Hugging Face's, in eval mode.
 
         new_head: a head that the folder lacks begins anew; stderr tells.  `changes` replace values
@@ -659,7 +663,9 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
             labelled = labels != IGNORE  # [B, T]
             hidden, labels = hidden[labelled], labels[labelled]  # [M, H], [M]
         logits = self.generator_lm_head(self.generator_predictions(hidden))  # [M, V]
-        loss = None if labels is None else F.cross_entropy(logits, labels)
+        if labels is None:
+            return ModelOutput(None, logits)
+        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
         return ModelOutput(loss, logits)
 
 
@@ -812,6 +818,7 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
     more is read than `limit` rows need.  Raises UserError for a text that is missing or too short.
     """
     tokens = bytearray()  # of uint16: it grows without a second copy
+    before = np.array([tokenizer.sep])  # the token before a block: a text does not begin with [SEP]
     width = length - 2
     most = 2 * width * (limit or sys.maxsize)
     for path in texts:
@@ -820,9 +827,10 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
         with open(path, encoding=text_encoding(path)) as file:
             while len(tokens) < most and (lines := file.readlines(8 << 20)):  # characters
                 pieces = tokenizer.encode([line.strip() for line in lines])
-                ids = np.concatenate([p if len(p) else [tokenizer.sep] for p in pieces])
+                ids = np.concatenate([before, *(p if len(p) else [tokenizer.sep] for p in pieces)])
                 again = (ids[1:] == tokenizer.sep) & (ids[:-1] == tokenizer.sep)  # more blank lines
-                tokens += ids[np.append(True, ~again)].astype(np.uint16).tobytes()
+                tokens += ids[1:][~again].astype(np.uint16).tobytes()
+                before = ids[-1:]
     count = min(len(tokens), most) // (2 * width)
     if count < 2:
         raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
@@ -835,15 +843,16 @@ def text_encoding(path: Path | str) -> str:
     Raises UserError, with the number of the line, for a file in none of them.
     """
     with open(path, "rb") as file:
-        if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            return "utf-16"
-    for encoding in ("utf-8-sig", "cp949"):
+        marked = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp949"):
         with contextlib.suppress(UnicodeDecodeError), open(path, encoding=encoding) as text:
             while text.read(1 << 24):
                 pass
             if encoding == "cp949":
                 print(f"{path}: not UTF-8; read as cp949", file=sys.stderr)
             return encoding
+    if marked:
+        raise UserError(f"{path}: damaged UTF-16; save it as UTF-8")
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):  # noqa: B007
             try:
@@ -1088,20 +1097,21 @@ def class_targets(examples: Examples, names: dict[int, str], hard_share: float =
     numbers = {name: number for number, name in names.items()}
     if names == NSMC_LABELS:
         numbers |= {"0": 0, "1": 1}
-    hard = torch.full((len(examples),), IGNORE)
-    soft = torch.zeros(len(examples), len(names))
-    for i, (label, scores) in enumerate(zip(examples.labels, examples.scores)):
+    for label, scores, line in zip(examples.labels, examples.scores, examples.lines):
         if unknown := {label, *scores} - {"", *numbers}:
             listed = ", ".join([*names.values()][:20])
-            raise UserError(f"{examples.path}, line {examples.lines[i]}: label {min(unknown)!r} is "
-                            f"none of the classes {listed}")
+            raise UserError(f"{examples.path}, line {line}: label {min(unknown)!r} is none of the "
+                            f"classes {listed}")
+    if not any(examples.scores):
+        return torch.tensor([numbers[label] for label in examples.labels])
+    targets = np.zeros((len(examples), len(names)), np.float32)
+    for row, label, scores in zip(targets, examples.labels, examples.scores):
         share = 1.0 if not scores else hard_share if label else 0.0
         for name, p in scores.items():
-            soft[i, numbers[name]] += (1 - share) * p
+            row[numbers[name]] += (1 - share) * p
         if label:
-            hard[i] = numbers[label]
-            soft[i, hard[i]] += share
-    return soft if any(examples.scores) else hard
+            row[numbers[label]] += share
+    return torch.from_numpy(targets)
 
 
 def hard_targets(examples: Examples, names: dict[int, str]) -> Tensor:
@@ -1265,7 +1275,6 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
         parallel = prepare(model, args, batches)
         if not progress.evals:
             folder.keep_scores(progress, model, evaluate)
-        bar = progress_bar(args, progress)
         began = time.perf_counter() - progress.seconds
         coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
 
@@ -1298,16 +1307,15 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
             progress.losses.append(loss)
             progress.tokens += round(tokens * WORLD)
             last = progress.share(args) == 1
-            bar.update(progress.share(args) - bar.n)
+            folder.show(progress)
             if last or progress.step % args.logging_steps == 0:
-                bar.set_postfix_str(folder.keep_metrics(progress, rate), refresh=False)
+                folder.keep_metrics(progress, rate)
             if last or progress.step % args.eval_steps == 0:
                 folder.keep_scores(progress, model, evaluate)
             if last or leave or progress.step % args.save_steps == 0:
                 folder.save_checkpoint(progress, model, optimizer, tokenizer)
             if leave and not last:
-                leave_program(heard, progress.step)
-        bar.close()
+                folder.leave(heard, progress.step)
     return progress
 
 
@@ -1324,14 +1332,8 @@ def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
     return parallel
 
 
-def progress_bar(args: Namespace, progress: Progress) -> tqdm:
-    return tqdm(total=1.0, initial=progress.share(args), desc=args.task,
-                mininterval=1 if sys.stderr.isatty() else 30,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}")
-
-
 # ---- 8. Tasks ------------------------------------------------------------------------------------
-def make_model(cls: type, args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
+def make_model(cls: type[Any], args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
     """(model, tokenizer) by --model_name_or_path, --size or --config_name.  Raises UserError."""
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer(vocabulary_of(args))
@@ -1706,7 +1708,10 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
     if RANK:  # process 0 alone writes
         yield RunFolder(args, None)
         return
-    lock = FileLock(args.output_dir / ".lock")
+    try:
+        lock = FileLock(args.output_dir / ".lock", fallback_to_soft=False)  # that outlives a kill
+    except TypeError:  # a filelock that knows no soft locks
+        lock = FileLock(args.output_dir / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -1717,7 +1722,9 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
         print(f"{args.output_dir}: cannot be locked; start no second run in it", file=sys.stderr)
     try:
         with open(args.output_dir / "metrics.jsonl", "a", encoding="utf-8") as log:
-            yield RunFolder(args, log)
+            folder = RunFolder(args, log)
+            with contextlib.closing(folder):
+                yield folder
     finally:
         lock.release()
 
@@ -1727,8 +1734,11 @@ class RunFolder:
 
     def __init__(self, args: Namespace, log: IO[str] | None):
         self.args, self.path, self.log = args, args.output_dir, log
+        self.bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
+                        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
 
-    def resume(self, model: nn.Module, optimizer: Optimizer, batches_per_epoch: int) -> Progress:
+    def resume(self, model: ConvBertPreTrainedModel, optimizer: Optimizer,
+               batches_per_epoch: int) -> Progress:
         """The progress of the last checkpoint, whose weights are loaded, or that of a new run.
 
         Raises UserError where two runs would mix or files be overwritten, SystemExit if finished.
@@ -1763,20 +1773,28 @@ class RunFolder:
             self.log.truncate(progress.log_size)  # what came after the checkpoint will come again
         return progress
 
+    def show(self, progress: Progress) -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self.bar.update(progress.share(self.args) - self.bar.n)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.bar.close()
+
     def write_log(self, record: dict) -> None:
         if self.log:
             print(json.dumps(record), file=self.log, flush=True)
 
-    def keep_metrics(self, progress: Progress, rate: float) -> str:
-        """Logs the updates since the last time: mean loss, rate, speed.  Returns them as text."""
+    def keep_metrics(self, progress: Progress, rate: float) -> None:
+        """Logs and shows the updates since the last time: mean loss, rate, speed."""
         record = {"step": progress.step, "loss": float(np.mean(progress.losses)),
                   "learning_rate": rate, "seconds": progress.seconds,
                   "tokens_per_second": progress.tokens / (progress.seconds - progress.logged)}
         self.write_log(record)
         progress.losses, progress.tokens, progress.logged = [], 0, progress.seconds
         text = "loss {loss:.4f} lr {learning_rate:.1e} {tokens_per_second:,.0f} tokens/s"
+        self.bar.set_postfix_str(text.format(**record), refresh=False)
         setproctitle(f"convbert {self.args.task} step {progress.step} {text.format(**record)}")
-        return text.format(**record)
 
     def keep_scores(self, progress: Progress, model: nn.Module, evaluate: Callable) -> None:
         """Logs evaluate(model); progress.best is the one of highest accuracy, with the weights."""
@@ -1810,6 +1828,14 @@ class RunFolder:
         flush_folder(self.path)
         for old in checkpoints(self.path)[: -self.args.save_total_limit]:
             shutil.rmtree(old)
+
+    def leave(self, heard: list[signal.Signals], step: int) -> NoReturn:
+        """Ends the program by a signal, after a checkpoint."""
+        number = heard[0] if heard else signal.SIGTERM  # it came to another process
+        self.close()
+        with contextlib.suppress(OSError):
+            print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
+        raise SystemExit(128 + number)
 
 
 def last_state(found: list[Path]) -> dict:
@@ -1896,14 +1922,20 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
     where Python allows no handlers, there are none.
     """
     heard: list[signal.Signals] = []
+    first = 0.0  # second of the first one
     before: dict[int, Any] = {}
 
     def hear(number: int, frame: Any) -> None:
+        nonlocal first
+        if heard and time.monotonic() < first + 1:
+            return  # a terminal that closes sends two at a time
         heard.append(signal.Signals(number))
         if len(heard) > 1:
             raise SystemExit(128 + number)
-        name = heard[0].name
-        print(f"\n{name}: saving after this update; once more ends at once", file=sys.stderr)
+        first = time.monotonic()
+        with contextlib.suppress(OSError, RuntimeError):  # the terminal is gone; amid a print
+            name = heard[0].name
+            print(f"\n{name}: saving after this update; once more ends at once", file=sys.stderr)
 
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
@@ -1915,12 +1947,6 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def leave_program(heard: list[signal.Signals], step: int) -> NoReturn:
-    number = heard[0] if heard else signal.SIGTERM  # it came to another process
-    print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
-    raise SystemExit(128 + number)
 
 
 def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
@@ -2024,17 +2050,32 @@ def convolve_by_band(values: Tensor, kernels: Tensor) -> Tensor:
     return band @ values  # [B, N, T, D]
 
 
-def sum_is_faster(x: Tensor) -> bool:
-    """Compiled on a GPU: there a depthwise nn.Conv1d's gradient takes several times as long."""
-    return x.is_cuda and torch.compiler.is_compiling()
+def span_keys_are_faster(x: Tensor) -> bool:
+    """On a CPU, and on a GPU where it is compiled: a depthwise nn.Conv1d has a slow gradient."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return x.is_cuda
+    return x.device.type == "cpu"
 
 
-def depthwise_by_sum(depthwise: nn.Conv1d, x: Tensor) -> Tensor:
-    """depthwise(x), [B, H, T], as the sum Σ_j dw_j ⊙ x_{t+j−p}."""
-    weight = depthwise.weight.squeeze(1)  # [H, K]
-    T, K = x.size(2), weight.size(1)
-    x = F.pad(x, (K // 2, K // 2))  # [B, H, T+K-1]
-    return functools.reduce(torch.add, (x[..., j : j + T] * weight[:, j, None] for j in range(K)))
+def span_keys(conv: SeparableConv1D, x: Tensor) -> Tensor:
+    """conv(x), [B, T, A], without a copy of x into another order.
+
+    On a CPU the text is an image one pixel high, in fp32, whose gradient is faster than bf16's.  On
+    a GPU the depthwise convolution is the sum of its K terms, which the compiler makes one kernel.
+    """
+    H, _, K = conv.depthwise.weight.shape
+    if x.is_cuda:
+        weight = conv.depthwise.weight.squeeze(1).to(x.dtype)  # [H, K]
+        padded = F.pad(x, (0, 0, K // 2, K // 2))  # [B, T+K-1, H]
+        terms = (padded[:, j : j + x.size(1)] * weight[:, j] for j in range(K))
+        spans = functools.reduce(torch.add, terms)  # [B, T, H]
+    else:
+        with torch.autocast("cpu", enabled=False):
+            weight = conv.depthwise.weight[:, :, None]  # [H, 1, 1, K]
+            image = x.to(weight.dtype).mT[:, :, None]  # [B, H, 1, T]
+            image = F.conv2d(image, weight, padding=(0, K // 2), groups=H)
+        spans = image.squeeze(2).mT.to(x.dtype)  # [B, T, H]
+    return F.linear(spans, conv.pointwise.weight.squeeze(-1), conv.bias.squeeze(-1))  # [B, T, A]
 
 
 class Dropout(nn.Dropout):
@@ -2060,12 +2101,66 @@ def keep_freed_memory() -> None:
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
 BACKBONE = ROOT / "weights/convbert-small-ko"  # weights that come with this file, where they do
 CLASSIFIER = ROOT / "weights/convbert-small-ko-nsmc"
-DEFAULTS: dict[str, Any] = {  # a dict has one for each task, under None that of all others
-    "seed": 42, "precision": "auto", "max_seq_length": 128, "objective": "mlm",
-    "batch_size": {"pretrain": 16, None: 32}, "layer_decay": {"finetune": 0.9, None: 1.0},
-    "mlm_probability": 0.3, "hard_label_share": 0.0, "gradient_accumulation_steps": 1,
-    "warmup_ratio": 0.1, "weight_decay": 0.01, "resume": True, "test": True,
-    "logging_steps": 10, "save_steps": 500, "save_total_limit": 2,
+OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict: by task), help
+    "general": {
+        "task": ([*TASKS], None, "What to do."),
+        "seed": (int, 42, "Decides initial weights, order, masks and dropout."),
+        "device": (str, None, "cpu, cuda or mps.  [the best there is]"),
+        "precision": (["auto", "fp32", "bf16"], "auto", "auto: bf16 where it is fast."),
+        "num_threads": (int, None, "CPU threads.  [all cores; 1 for a small job]"),
+        "max_seq_length": (int, 128, "Tokens in a row of text; at most, in a labelled text."),
+        "batch_size": (int, {"pretrain": 16, "else": 32}, "Rows or texts in a batch."),
+        "vocab_file": (str, None, "SentencePiece model.  [the model's own, or vocab/kowiki.model]"),
+    },
+    "model, one of": {
+        "model_name_or_path": (str, None, "Folder to start from or to use.  [said at the start]"),
+        "config_name": (str, None, "config.json of a new model.  [the one beside this file]"),
+        "size": ([*SIZES], None, "Makes a new model of a published size."),
+    },
+    "pretrain": {
+        "corpus": (list, None, "Text to learn from; may be repeated.  [kowiki.txt]"),
+        "objective": (["mlm", "rtd"], "mlm", "Masked LM or replaced token detection."),
+        "mlm_probability": (float, 0.3, "Share of the tokens to be predicted."),
+        "compile": (bool, False, "Compiles the layers, for a GPU."),
+    },
+    "finetune, evaluate": {
+        "train_file": (str, None, "Labelled texts: TSV, CSV or JSON lines.  [NSMC's]"),
+        "test_file": (str, None, "Texts to score or predict.  [NSMC's; a part of --train_file]"),
+        "test": (bool, True, "Scores the test part when trained."),
+        "text_column_name": (str, None, "Column of the texts.  [the one with a usual name]"),
+        "label_column_name": (str, None, "Column of the labels.  [the one with a usual name]"),
+        "hard_label_share": (float, 0.0, "Weight of the label where a row has scores too."),
+    },
+    "predict, visualize": {
+        "text": (list, None, "A text; may be repeated.  [lines of stdin]"),
+        "output_file": (str, None, "File for the predictions, JSON lines.  [stdout]"),
+        "all_scores": (bool, False, "Adds the scores of all classes."),
+        "layer": (int, None, "Layer to draw, from 1.  [the last]"),
+    },
+    "training": {
+        "validation_file": (str, None, "Held-out texts.  [a part of those to train on]"),
+        "max_train_samples": (int, None, "Uses only the first so many rows or texts."),
+        "max_eval_samples": (int, None, "Uses only the first so many rows or texts to score."),
+        "gradient_accumulation_steps": (int, 1, "Batches in an update."),
+        "learning_rate": (float, None, "Peak.  [pretrain 0.256/H, rtd 0.128/H; finetune 0.1024/H]"),
+        "warmup_ratio": (float, 0.1, "Share of the run in which the rate rises."),
+        "weight_decay": (float, 0.01, "AdamW's; spares biases and LayerNorms."),
+        "layer_decay": (float, {"finetune": 0.9, "else": 1.0}, "Rate of a layer over the next's."),
+    },
+    "length of a training, one of": {
+        "max_steps": (int, None, "Updates."),
+        "num_train_epochs": (float, None, "Passes over the data.  [pretrain 1, finetune 2]"),
+        "max_minutes": (float, None, "Minutes; the learning rate reaches 0 as they end."),
+    },
+    "output": {
+        "output_dir": (Path, None, "Folder for all results.  [runs/TASK; runs/sample/TASK]"),
+        "overwrite_output_dir": (bool, False, "Starts anew in a used folder."),
+        "resume": (bool, True, "Goes on from a checkpoint."),
+        "logging_steps": (int, 10, "Updates between lines of metrics.jsonl."),
+        "eval_steps": (int, None, "Updates between evaluations.  [500, finetune an epoch]"),
+        "save_steps": (int, 500, "Updates between checkpoints."),
+        "save_total_limit": (int, 2, "Checkpoints to keep."),
+    },
 }
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1),
@@ -2078,78 +2173,28 @@ EXAMPLES = """examples:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """A parser in which every option is None where it is not given; `settle` fills in defaults."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog=EXAMPLES, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        usage="convbert.py --task TASK [options]", description=__doc__.splitlines()[0],
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.error = complain  # type: ignore[method-assign]
-
-    def adder(title: str, one_of: bool = False) -> Callable:
+    for title, options in OPTIONS.items():
         group: Any = parser.add_argument_group(title)
-        group = group.add_mutually_exclusive_group() if one_of else group
-
-        def add(*names: str, help: str, **more: Any) -> None:
-            value = DEFAULTS.get(names[-1][2:])
-            if isinstance(value, dict):
-                value = ", ".join(f"{v} to {k}" if k else f"else {v}" for k, v in value.items())
-            shown = "" if value is None or value is True else f"  [{value}]"
-            group.add_argument(*names, help=help + shown, **more)
-
-        return add
-
-    switch: Any = argparse.BooleanOptionalAction
-    add = adder("general")
-    add("--task", choices=TASKS, help="What to do.")
-    add("--seed", type=int, help="Decides initial weights, order, masks and dropout.")
-    add("--device", help="cpu, cuda or mps.  [the best there is]")
-    add("--precision", choices=("auto", "fp32", "bf16"), help="auto: bf16 where it is fast.")
-    add("--num_threads", type=int, help="CPU threads.  [all cores; 1 for a small job]")
-    add("--max_seq_length", type=int, help="Tokens in a row of text; at most, in a labelled text.")
-    add("--batch_size", type=int, help="Rows or texts in a batch.")
-    add("--vocab_file", help="SentencePiece model.  [the model folder's, or vocab/kowiki.model]")
-    add = adder("model, one of", one_of=True)
-    add("--model_name_or_path", help="Model folder to start from or to use.  [said at the start]")
-    add("--config_name", help="config.json of a new model.  [the one beside this file]")
-    add("--size", choices=SIZES, help="Makes a new model of a published size.")
-    add = adder("pretrain")
-    add("--corpus", action="append", help="Text to learn from; may be repeated.  [kowiki.txt]")
-    add("--objective", choices=("mlm", "rtd"), help="Masked LM or replaced token detection.")
-    add("--mlm_probability", type=float, help="Share of the tokens to be predicted.")
-    add("--compile", action="store_true", default=None, help="Compiles the layers, for a GPU.")
-    add = adder("finetune, evaluate")
-    add("--train_file", help="Labelled texts: TSV, CSV or JSON lines.  [NSMC's]")
-    add("--test_file", help="Texts to test on, or to predict.  [NSMC's; a part of --train_file]")
-    add("--test", action=switch, help="Scores the test part when trained.  [yes]")
-    add("--text_column_name", help="Column of the texts.  [the one with a usual name]")
-    add("--label_column_name", help="Column of the labels.  [the one with a usual name]")
-    add("--hard_label_share", type=float, help="Weight of the label where a row has scores too.")
-    add = adder("predict, visualize")
-    add("--text", action="append", help="A text; may be repeated.  [lines of stdin]")
-    add("--output_file", help="File for the predictions, JSON lines.  [stdout]")
-    add("--all_scores", action="store_true", default=None, help="Adds the scores of all classes.")
-    add("--layer", type=int, help="Layer to draw, from 1.  [the last]")
-    add = adder("training")
-    add("--valid_file", "--validation_file", help="Held-out texts.  [a part of those to train on]")
-    add("--max_train_samples", type=int, help="Uses only the first so many rows or texts.")
-    add("--max_eval_samples", type=int, help="Uses only the first so many rows or texts to score.")
-    add("--gradient_accumulation_steps", type=int, help="Batches in an update.")
-    add("--learning_rate", type=float,
-        help="Peak.  [0.256/H to pretrain, with rtd 0.128/H; 0.1024/H to finetune]")
-    add("--warmup_ratio", type=float, help="Share of the run in which the rate rises.")
-    add("--weight_decay", type=float, help="AdamW's; spares biases and LayerNorms.")
-    add("--layer_decay", type=float, help="Rate of a layer over that of the next one.")
-    add = adder("length of a training, one of", one_of=True)
-    add("--max_steps", type=int, help="Updates.")
-    add("--num_train_epochs", type=float, help="Passes over the data.  [1; to finetune 2]")
-    add("--max_minutes", type=float, help="Minutes; the learning rate reaches 0 as they end.")
-    add = adder("output")
-    add("--output_dir", type=Path, help="Folder for all results.  [runs/TASK; runs/sample/TASK]")
-    add("--overwrite_output_dir", action="store_true", default=None,
-        help="Starts anew in a used folder.")
-    add("--resume", action=switch, help="Goes on from a checkpoint.  [yes]")
-    add("--logging_steps", type=int, help="Updates between lines of metrics.jsonl.")
-    add("--eval_steps", type=int, help="Updates between evaluations.  [500; to finetune an epoch]")
-    add("--save_steps", type=int, help="Updates between checkpoints.")
-    add("--save_total_limit", type=int, help="Checkpoints to keep.")
+        if title.endswith("one of"):
+            group = group.add_mutually_exclusive_group()
+        for name, (kind, default, text) in options.items():
+            if kind is bool:
+                how: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+                default = "yes" if default else "no"
+            elif kind is list:
+                how = {"action": "append"}
+            else:
+                how = {"choices": kind} if isinstance(kind, list) else {"type": kind}
+            if isinstance(default, dict):
+                default = ", ".join(f"{task} {value}" for task, value in default.items())
+            names = [f"--{name}"] + ["--valid_file"] * (name == "validation_file")
+            shown = "" if default is None else f"  [{default}]"
+            group.add_argument(*names, help=text + shown, default=None, **how)
     return parser
 
 
@@ -2171,7 +2216,6 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
                         (f"did you mean {near[0]}?" if near else "--help lists them"))
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
-    args.validation_file = vars(args).pop("valid_file")
     args.given = [name for name, value in vars(args).items() if value is not None]
     for name, value in vars(args).items():
         low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, 2**31))
@@ -2182,10 +2226,11 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
 
 def settle(args: Namespace) -> None:
     """Fills in what depends on the task and on the files there are; stderr tells."""
-    for name, value in DEFAULTS.items():
+    for name, (_, default, _) in itertools.chain(*(group.items() for group in OPTIONS.values())):
         if getattr(args, name) is None:
-            by_task = value.get(args.task, value[None]) if isinstance(value, dict) else value
-            setattr(args, name, by_task)
+            if isinstance(default, dict):
+                default = default.get(args.task, default["else"])
+            setattr(args, name, default)
     if args.compile and args.task != "pretrain":
         raise UserError("--compile: only for --task pretrain, whose batches have one shape")
     sample = settle_data(args)

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Texts of their own, cut down, so that no token files appear in the repository; and config.json."""
+    """Texts of their own, cut down, and a config.json."""
     folder = tmp_path_factory.mktemp("data")
     for name, lines in (("kowiki.txt", 300), ("ratings_train.txt", 250), ("ratings_test.txt", 41)):
         text = (SAMPLE / name).read_text(encoding="utf-8").splitlines(True)
@@ -50,10 +50,12 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def models(data, tmp_path_factory):
+def models(data, tokenizer, tmp_path_factory):
     """A folder of two hardly trained models: tuned/, and plain/, which has no classifier."""
     folder = tmp_path_factory.mktemp("models")
     config = convbert.ConvBertConfig(**convbert.SIZES["tiny"])
-    convbert.ConvBertForMaskedLM(config).save_pretrained(folder / "plain")
-    convbert.ConvBertForSequenceClassification(config).save_pretrained(folder / "tuned")
+    for name, cls in (("plain", convbert.ConvBertForMaskedLM),
+                      ("tuned", convbert.ConvBertForSequenceClassification)):
+        cls(config).save_pretrained(folder / name)
+        tokenizer.save(folder / name)
     return folder

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 import convbert
-import runs
 from convbert import (
     IGNORE,
     ConvBertConfig,
@@ -47,7 +46,10 @@ def read_json(path):
 
 
 def examples(count):
-    """How many inputs hypothesis makes up for a test, from fixed seeds. None is too slow: all may be busy."""
+    """How many inputs hypothesis makes up for a test, from fixed seeds.
+
+    None is too slow: all may be busy.
+    """
     from hypothesis import HealthCheck, settings  # missing on some machines with a GPU
 
     return settings(max_examples=count, deadline=None, derandomize=True, database=None,
@@ -57,16 +59,17 @@ def examples(count):
 # ---- Small models
 
 CONV_TYPES = ("sdconv", "dynamic", "light", "noconv")
-MODELS = (ConvBertModel, ConvBertForMaskedLM, ConvBertForSequenceClassification)  # those Hugging Face has too
+# those Hugging Face has too:
+MODELS = (ConvBertModel, ConvBertForMaskedLM, ConvBertForSequenceClassification)
 models = pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
 conv_types = pytest.mark.parametrize("conv_type", CONV_TYPES)
 MASK = 4  # the id that stands for [MASK] here
 
 
 def tiny(**changes):
-    values = dict(vocab_size=50, embedding_size=24, hidden_size=24, num_hidden_layers=2, intermediate_size=48,
-                  max_position_embeddings=320, generator_ratio=2, hidden_dropout_prob=0,
-                  attention_probs_dropout_prob=0)
+    values = dict(vocab_size=50, embedding_size=24, hidden_size=24, num_hidden_layers=2,
+                  intermediate_size=48, max_position_embeddings=320, generator_ratio=2,
+                  hidden_dropout_prob=0, attention_probs_dropout_prob=0)
     return ConvBertConfig(**values | changes)
 
 
@@ -139,14 +142,16 @@ def gradients(model, loss):
     model.zero_grad()
     loss.backward()
     grads = {name: p.grad for name, p in model.named_parameters()}
-    return {name: torch.tensor(0.0) if grad is None else grad.clone() for name, grad in grads.items()}
+    return {name: torch.tensor(0.0) if grad is None else grad.clone()
+            for name, grad in grads.items()}
 
 
 def same_gradients(ours, theirs):
     assert ours.keys() == theirs.keys()
     scale = max(grad.abs().max() for grad in theirs.values())
-    for name, grad in theirs.items():  # the keys' bias has none but rounding, hence the share of the whole
+    for name, grad in theirs.items():
         off, size = (ours[name] - grad).abs().max(), grad.abs().max()
+        # the keys' bias has none but rounding, hence the share of the whole
         assert off <= 1e-4 * (size + 0.01 * scale), f"{name}: {off:.1e} off at {size:.1e}"
 
 
@@ -161,15 +166,22 @@ def refusal(call, *args, **options):
 
 # ---- The command line
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 CHEAP = ["--device", "cpu", "--num_threads", "1", "--precision", "fp32", "--max_seq_length", "32"]
+
+
 def run(*options, stdin=b""):
-    """main() in this process: code, out, err. Only SystemExit is caught: all else would be a traceback."""
+    """main() in this process: code, out, err.
+
+    Only SystemExit is caught: all else would be a traceback.
+    """
     out, err, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # one that nobody handles shall not end pytest
-    with (mock.patch("sys.argv", ["convbert.py", *map(str, options)]), contextlib.redirect_stdout(out),
-          contextlib.redirect_stderr(err), mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))):
+    for number in SIGNALS:  # one that nobody handles shall not end pytest
+        signal.signal(number, signal.default_int_handler)
+    with (mock.patch("sys.argv", ["convbert.py", *map(str, options)]),
+          mock.patch("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+          contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
         try:
             convbert.main()
         except SystemExit as end:
@@ -183,13 +195,14 @@ def run(*options, stdin=b""):
 def run_python(*command, stdin=b"", cwd=None):
     """Python with these arguments, in a process of its own."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, *command], input=stdin, cwd=cwd, env=env, capture_output=True,
-                          timeout=300)
-    return SimpleNamespace(code=done.returncode, out=done.stdout.decode(), err=done.stderr.decode())
+    done = subprocess.run([sys.executable, *command], input=stdin, cwd=cwd, env=env,
+                          capture_output=True, timeout=300)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    return SimpleNamespace(code=done.returncode, out=out, err=err)
 
 
 def check_error(result, *names):
-    """The last line, it alone, says what is wrong and names it; the status is 2 and stdout is empty."""
+    """The last line, it alone, says what is wrong and names it; status 2, and stdout is empty."""
     lines = [line for line in result.err.splitlines() if "error:" in line]
     assert (result.code, len(lines), result.out) == (2, 1, ""), result.err
     assert result.err.splitlines()[-1] == lines[0]
@@ -221,17 +234,18 @@ def finetuning(data, folder, *more):
 
 # ---- Small runs, and what they leave
 
-MODEL = dict(vocab_size=8007, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-             intermediate_size=32, head_ratio=2, conv_kernel_size=3, num_groups=1, max_position_embeddings=64,
-             type_vocab_size=2, pad_token_id=0, generator_ratio=2)
+MODEL = dict(vocab_size=8007, embedding_size=8, hidden_size=16, num_hidden_layers=1,
+             num_attention_heads=2, intermediate_size=32, head_ratio=2, conv_kernel_size=3,
+             num_groups=1, max_position_embeddings=64, type_vocab_size=2, pad_token_id=0,
+             generator_ratio=2)
 
 
 def command(job, data, *more):
     """The options of a small run; of one given twice the last counts."""
     job, _, variant = job.partition(" ")
-    options = ["--device", "cpu", "--num_threads", "1", "--precision", "fp32", "--max_seq_length", "32",
-               "--batch_size", "4", "--max_eval_samples", "8", "--config_name", data / "config.json",
-               "--logging_steps", "1", "--eval_steps", "5", "--save_steps", "3", "--max_steps", "12"]
+    options = [*CHEAP, "--batch_size", "4", "--max_eval_samples", "8",
+               "--config_name", data / "config.json", "--logging_steps", "1",
+               "--eval_steps", "5", "--save_steps", "3", "--max_steps", "12"]
     if job == "finetune":
         options += ["--task", "finetune", "--train_file", data / "ratings_train.txt"]
         options += ["--test_file", data / "ratings_test.txt"]
@@ -239,7 +253,7 @@ def command(job, data, *more):
         options += ["--task", "pretrain", "--objective", job, "--corpus", data / "kowiki.txt"]
     if variant == "bf16":
         options += ["--precision", "bf16"]
-    if variant == "wrap":  # three batches in an epoch of pretraining: it ends in the middle of an update
+    if variant == "wrap":  # an epoch, of three batches to pretrain, ends in the middle of an update
         options += ["--gradient_accumulation_steps", "2", "--max_train_samples"]
         options += ["70" if job == "finetune" else "13"]
     return tuple(map(str, (*options, *more)))
@@ -262,21 +276,25 @@ class Crash(BaseException):
 
 
 def at_call(name, number, action):
-    """Patches a function of convbert.py or runs.py: action() comes before its call of that number."""
-    module = convbert if hasattr(convbert, name) else runs
-    real, calls = getattr(module, name), itertools.count(1)
+    """Patches "function" or "Class.method" of convbert.py: action() comes before that call."""
+    owner, _, name = f".{name}".rpartition(".")
+    owner = getattr(convbert, owner[1:]) if owner else convbert
+    real, calls = getattr(owner, name), itertools.count(1)
 
     def patched(*args, **kwargs):
         if next(calls) == number:
             action()
         return real(*args, **kwargs)
 
-    return mock.patch.object(module, name, patched)
+    return mock.patch.object(owner, name, patched)
+
+
+AT_UPDATE = "learning_rate"  # what each update begins with a call of
 
 
 def crash(options, folder, update):
     """Runs into a crash at the beginning of that update, counted from where the run begins."""
-    with at_call("training_step", update, mock.Mock(side_effect=Crash)), pytest.raises(Crash):
+    with at_call(AT_UPDATE, update, mock.Mock(side_effect=Crash)), pytest.raises(Crash):
         train(options, folder)
 
 

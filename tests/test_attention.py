@@ -1,17 +1,35 @@
 """Part 2: convolutions and mixed attention, from their equations."""
 
 import math
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import conv_types, gradients, length_mask, randomise, same, same_gradients, tiny
+from helpers import (
+    command,
+    conv_types,
+    finish,
+    gradients,
+    length_mask,
+    losses,
+    random_ids,
+    randomise,
+    read_json,
+    same,
+    same_gradients,
+    tiny,
+)
+from torch import nn
 
 import convbert
+import pictures
+from convbert import CONVOLUTIONS
 
 
 def looped_convolution(values, kernels):
-    """out[t] = Σ_j kernels[t, j] · values[t + j − p] within the sequence; [B, T, N, D], [B, T, N, K]."""
+    """out[t] = Σ_j kernels[t, j] · values[t + j − p] in the text; [B, T, N, D], [B, T, N, K]."""
     values, kernels, K, rows = values.unbind(1), kernels.unbind(1), kernels.size(-1), []
     for t in range(len(values)):
         row = torch.zeros_like(values[t])
@@ -46,22 +64,23 @@ def looped_separable(layer, x):
 
 
 def looped_mixed_attention(module, x, mask=None):
-    """ConvBertSelfAttention from its weights; with a mask, what is padding counts as beyond the end."""
+    """ConvBertSelfAttention from its weights; with a mask, padding counts as beyond the end."""
+    [conv_type] = [name for name, cls in CONVOLUTIONS.items() if type(module) is cls]
     q, k, v = module.query(x), module.key(x), module.value(x)
     N = module.N
     attended = looped_attention(q, k, v, N, mask)
-    if module.conv_type == "noconv":
+    if conv_type == "noconv":
         return attended
     u, real = module.conv_out_layer(x), 1 if mask is None else mask[..., None]
-    if module.conv_type != "sdconv":
+    if conv_type != "sdconv":
         content, gate = u.chunk(2, dim=-1)
         u = content * torch.sigmoid(gate)
     u = u * real
-    if module.conv_type == "light":
+    if conv_type == "light":
         kernels = module.conv_kernel.softmax(-1).expand(*x.shape[:2], -1, -1)
     else:
         source = u
-        if module.conv_type == "sdconv":
+        if conv_type == "sdconv":
             source = q * looped_separable(module.key_conv_attn_layer, x * real)
         weight, bias = module.conv_kernel_layer.weight, module.conv_kernel_layer.bias
         logits = torch.einsum("bta,ka->btk", source, weight) + bias
@@ -73,16 +92,24 @@ def looped_mixed_attention(module, x, mask=None):
 
 def mixed_attention(**changes):
     config = tiny(**changes)
-    return randomise(convbert.ConvBertSelfAttention(config)).double().eval()
+    return randomise(CONVOLUTIONS[config.conv_type](config)).double().eval()
 
 
+def plain_convolution(values, kernels):
+    """`convolve` as the sum of its K terms, whatever would be faster."""
+    with mock.patch.object(convbert, "band_is_faster", lambda values: False):
+        return convbert.convolve(values, kernels)
+
+
+@pytest.mark.parametrize("convolve", [convbert.convolve, plain_convolution,
+                                      convbert.convolve_by_band])
 @pytest.mark.parametrize("T", [1, 7, 20, 300])
 @pytest.mark.parametrize("K", [1, 9, 15])
 @pytest.mark.parametrize("kernel_rows", [1, 2])
-def test_convolve_is_its_equation(T, K, kernel_rows):
+def test_convolve_is_its_equation(T, K, kernel_rows, convolve):
     values = torch.randn(2, T, 3, 4, dtype=torch.double, requires_grad=True)
     kernels = torch.randn(kernel_rows, T, 3, K, dtype=torch.double, requires_grad=True)
-    ours = convbert.convolve(values.transpose(1, 2), kernels.transpose(1, 2)).transpose(1, 2)  # heads first
+    ours = convolve(values.transpose(1, 2), kernels.transpose(1, 2)).transpose(1, 2)
     expected = looped_convolution(values, kernels)
     same(ours, expected, 1e-10)
     weights = torch.randn_like(ours)
@@ -92,12 +119,22 @@ def test_convolve_is_its_equation(T, K, kernel_rows):
         same(a, b, 1e-10)
 
 
-def test_convolve_of_one_tap_moves_the_sequence():
+@pytest.mark.parametrize("T, by_band", [(256, 1), (257, 0)])
+def test_short_texts_are_convolved_by_the_band(T, by_band, monkeypatch):
+    counted = mock.Mock(wraps=convbert.convolve_by_band)
+    monkeypatch.setattr(convbert, "convolve_by_band", counted)
+    values, kernels = torch.randn(2, 3, T, 4), torch.randn(2, 3, T, 5).softmax(-1)
+    same(convbert.convolve(values, kernels), plain_convolution(values, kernels))
+    assert counted.call_count == by_band
+
+
+@pytest.mark.parametrize("convolve", [plain_convolution, convbert.convolve_by_band])
+def test_convolve_of_one_tap_moves_the_sequence(convolve):
     """Tap 0 of three reads the token before, the last one the token after; the ends read zeros."""
     values = torch.arange(1.0, 6.0).view(1, 1, 5, 1)
     for tap, expected in ((0, [0, 1, 2, 3, 4]), (1, [1, 2, 3, 4, 5]), (2, [2, 3, 4, 5, 0])):
         kernels = F.one_hot(torch.full((1, 1, 5), tap), 3).float()
-        assert convbert.convolve(values, kernels).flatten().tolist() == expected
+        assert convolve(values, kernels).flatten().tolist() == expected
 
 
 @pytest.mark.parametrize("T", [1, 7, 20])
@@ -110,16 +147,25 @@ def test_separable_convolution_is_its_equation(T):
 @pytest.mark.parametrize("dtype", [torch.double, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("T", [1, 7, 20])
 def test_both_forms_of_the_depthwise_convolution_are_one(T, dtype):
-    layer = randomise(convbert.SeparableConv1D(tiny(), 10))
-    layer = layer.double() if dtype == torch.double else layer
-    x = torch.randn(2, T, 24, dtype=dtype, requires_grad=True)
-    ours, plain = layer.image(x), layer.taps(x)
-    assert ours.dtype == plain.dtype == dtype and plain.shape == (2, T, 24)
+    depthwise = randomise(convbert.SeparableConv1D(tiny(), 10)).to(dtype).depthwise
+    x = torch.randn(2, 24, T, dtype=dtype, requires_grad=True)
+    plain, ours = depthwise(x), convbert.depthwise_by_sum(depthwise, x)
+    assert ours.dtype == plain.dtype == dtype and ours.shape == (2, 24, T)
     tolerance = {torch.double: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
     same(ours, plain, tolerance)
-    leaves, out = (x, layer.depthwise.weight), torch.randn_like(ours)
+    leaves, out = (x, depthwise.weight), torch.randn_like(ours)
     for got, wanted in zip(*(torch.autograd.grad(y, leaves, out) for y in (ours, plain))):
         assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
+
+
+def test_where_the_sum_is_faster_the_key_of_a_span_is_the_same(monkeypatch):
+    layer, x = randomise(convbert.SeparableConv1D(tiny(), 10)), torch.randn(2, 20, 24)
+    plain = layer(x)
+    counted = mock.Mock(wraps=convbert.depthwise_by_sum)
+    monkeypatch.setattr(convbert, "depthwise_by_sum", counted)
+    monkeypatch.setattr(convbert, "sum_is_faster", lambda x: True)
+    same(layer(x), plain)
+    assert counted.call_count == 1
 
 
 @conv_types
@@ -132,7 +178,8 @@ def test_mixed_attention_is_its_equations(conv_type, T, heads):
     assert ours.shape == (2, T, 24)
     same(ours, expected, 1e-10)
     weights = torch.randn_like(ours)
-    got, wanted = gradients(module, (ours * weights).sum()), gradients(module, (expected * weights).sum())
+    got = gradients(module, (ours * weights).sum())
+    wanted = gradients(module, (expected * weights).sum())
     same_gradients(got, wanted)
 
 
@@ -164,3 +211,65 @@ def test_dropout_of_attention_spares_the_convolution(conv_type):
     first, second = module(x), module(x)
     assert not torch.equal(first[..., :half], second[..., :half])
     assert torch.equal(first[..., half:], second[..., half:])
+
+
+# ---- A kind of kernel of one's own
+
+class MeanOfSpan(convbert.ConvBertSelfAttention):
+    """w_t = softmax( W_f · mean of the span around t )."""
+
+    def add_convolution(self, config, H, A):
+        super().add_convolution(config, H, A)
+        self.conv_kernel_layer = nn.Linear(H, self.N * self.K)
+
+    def kernel_logits(self, x, q, u):
+        means = F.avg_pool1d(x.transpose(1, 2), self.K, stride=1, padding=self.K // 2)
+        return self.split_heads(self.conv_kernel_layer(means.transpose(1, 2)))
+
+
+@pytest.fixture
+def mean_of_span(monkeypatch):
+    monkeypatch.setitem(CONVOLUTIONS, "mean", MeanOfSpan)
+
+
+def test_a_new_kind_of_kernel_makes_a_model(mean_of_span, tmp_path):
+    model = convbert.ConvBertForMaskedLM(tiny(conv_type="mean"))
+    ids = random_ids(2, 12)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model(ids, labels=ids).loss
+    before.backward()
+    for name, p in model.named_parameters():
+        assert p.grad.any() or name.endswith("key.bias"), name
+    optimizer.step()
+    assert model(ids, labels=ids).loss < before
+
+    model.eval().save_pretrained(tmp_path)
+    again = convbert.ConvBertForMaskedLM.from_pretrained(tmp_path, new_head=False)
+    assert torch.equal(again(ids).logits, model(ids).logits)
+    alone, beside = again(ids).logits, again(F.pad(ids, (0, 9)), length_mask([12, 12], 21)).logits
+    same(beside[:, :12], alone)
+
+
+@pytest.mark.parametrize("job", ["mlm", "rtd"])
+def test_a_new_kind_of_kernel_is_trained_by_the_command_line(mean_of_span, job, data, tmp_path):
+    config = read_json(data / "config.json") | {"conv_type": "mean"}
+    convbert.write_json(tmp_path / "config.json", config)
+    options = command(job, data, "--config_name", tmp_path / "config.json", "--max_steps", "2")
+    finish(options, tmp_path / "run")
+    assert read_json(tmp_path / "run/config.json")["conv_type"] == "mean"
+    assert len(losses(tmp_path / "run")) == 4  # two updates between two evaluations
+
+
+def test_a_new_kind_of_kernel_is_drawn(mean_of_span, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is optional")
+    model, ids = randomise(convbert.ConvBertModel(tiny(conv_type="mean"))).eval(), random_ids(7)
+    attention, kernels = pictures.look(model, ids, 1)
+    x = model.embeddings(ids[None])[0]
+    padded = F.pad(x, (0, 0, 4, 4))
+    means = torch.stack([padded[t : t + 9].mean(0) for t in range(7)])
+    layer = model.encoder.layer[0].attention.self.conv_kernel_layer
+    expected = layer(means).view(7, 2, 9).transpose(0, 1).softmax(-1).detach().numpy()
+    assert attention.shape == (2, 7, 7)
+    assert np.abs(kernels - expected).max() < 1e-5
+    pictures.mixed_attention(model, ids, list("긴영화를보았다"), 1, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

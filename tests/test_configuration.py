@@ -21,10 +21,37 @@ def test_named_sizes_are_possible(size):
 
 
 def test_a_config_is_read_as_it_was_written(tmp_path):
-    config = tiny(conv_type="light", num_groups=2, hidden_dropout_prob=0.25, conv_padding_mask=False)
+    config = tiny(conv_type="light", num_groups=2, hidden_dropout_prob=0.25,
+                  conv_padding_mask=False, id2label={0: "나쁨", 1: "보통", 2: "좋음"})
     values = dataclasses.asdict(config) | dict(model_type="convbert", torch_dtype="float32")
     (tmp_path / "some.json").write_text(json.dumps(values))
     assert ConvBertConfig.from_pretrained(tmp_path / "some.json") == config
+
+
+def test_a_config_file_without_names_of_classes_has_those_of_transformers(tmp_path):
+    values = dataclasses.asdict(tiny())
+    del values["id2label"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    names = ConvBertConfig.from_pretrained(tmp_path).id2label
+    assert names == {0: "LABEL_0", 1: "LABEL_1"}
+    (tmp_path / "config.json").write_text(json.dumps(values | {"id2label": {"0": 3, "1": "b"}}))
+    config = ConvBertConfig.from_pretrained(tmp_path)
+    assert config.id2label == {0: "3", 1: "b"} and config.label2id == {"3": 0, "b": 1}
+
+
+def test_changes_replace_the_values_of_a_config_file(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(tiny())))
+    changed = ConvBertConfig.from_pretrained(tmp_path, num_hidden_layers=5)
+    assert changed == tiny(num_hidden_layers=5)
+    assert "num_groups" not in refusal(ConvBertConfig.from_pretrained, tmp_path, head_ratio=0)
+    assert "head_ratio" in refusal(ConvBertConfig.from_pretrained, tmp_path, head_ratio=0)
+
+
+def test_a_named_kind_of_convolution_is_a_class():
+    for name, cls in convbert.CONVOLUTIONS.items():
+        config = ConvBertConfig(conv_type=name)
+        assert config.halves == cls.halves == (1 if name == "noconv" else 2)
+        assert config.hidden_size == config.halves * config.num_heads * config.head_size
 
 
 # ---- Impossible configurations
@@ -39,7 +66,8 @@ IMPOSSIBLE = [
     dict(hidden_size=6, num_attention_heads=6, head_ratio=1),  # three channels for six heads
     dict(num_groups=3),
     dict(num_groups=2, intermediate_size=1023),
-    dict(hidden_size=255, intermediate_size=1024, num_attention_heads=5, conv_type="noconv", num_groups=2),
+    dict(hidden_size=255, intermediate_size=1024, num_attention_heads=5, conv_type="noconv",
+         num_groups=2),
     dict(num_hidden_layers=0),
     dict(num_hidden_layers=2.0),
     dict(num_hidden_layers=True),
@@ -59,6 +87,11 @@ IMPOSSIBLE = [
     dict(conv_type="fixed"),
     dict(conv_type="two\nlines"),
     dict(conv_type=None),
+    dict(conv_type=["sdconv"]),
+    dict(id2label={0: "alone"}),
+    dict(id2label={0: "same", 1: "same"}),
+    dict(id2label={1: "begins", 2: "at one"}),
+    dict(id2label=["a", "b"]),
     dict(hidden_act="relu"),
     dict(generator_ratio=0),
 ]
@@ -77,11 +110,17 @@ def test_an_impossible_config_file_is_refused(tmp_path, wrong):
     assert str(path) in refusal(ConvBertConfig.from_pretrained, tmp_path)
 
 
+@pytest.mark.parametrize("names", [{}, None, 2, {0: ["a"], 1: ["b"]}], ids=str)
+def test_impossible_names_of_classes_are_refused(names):
+    assert refusal(ConvBertConfig, id2label=names).startswith("config: ")
+
+
 def test_a_generator_narrower_than_one_channel_is_refused():
     refusal(ConvBertForPreTraining, tiny(generator_ratio=100))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[1, 2]", "null", '"convbert"', "3", "{'vocab_size': 5}"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "[1, 2]", "null", '"convbert"', "3",
+                                  "{'vocab_size': 5}"])
 def test_what_is_no_json_object_is_no_config(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     assert "config.json" in refusal(ConvBertConfig.from_pretrained, tmp_path)
@@ -92,7 +131,8 @@ def test_what_is_no_unicode_is_no_config(tmp_path):
     assert "config.json" in refusal(ConvBertConfig.from_pretrained, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "head_ratio", "num_groups", "pad_token_id"])
+@pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "head_ratio", "num_groups",
+                                  "pad_token_id"])
 def test_a_config_that_lacks_a_field_is_refused(tmp_path, name):
     values = dataclasses.asdict(ConvBertConfig())
     del values[name]
@@ -115,8 +155,9 @@ def test_a_config_file_beyond_reason_is_refused(folder, piece, count):
 
 # ---- Any configuration at all
 
-SMALL = dict(vocab_size=30, embedding_size=8, hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
-             intermediate_size=32, conv_kernel_size=3, max_position_embeddings=12, generator_ratio=2)
+SMALL = dict(vocab_size=30, embedding_size=8, hidden_size=16, num_hidden_layers=1,
+             num_attention_heads=4, intermediate_size=32, conv_kernel_size=3,
+             max_position_embeddings=12, generator_ratio=2)
 FIELDS = [field.name for field in dataclasses.fields(convbert.ConvBertConfig)]
 PLAIN = st.integers(-1, 12) | st.sampled_from([16, 24, 32]) | st.floats(0, 1)
 NAMES = st.sampled_from(["gelu", "sdconv", "dynamic", "light", "noconv", "relu", ""])
@@ -150,8 +191,10 @@ def test_a_config_is_refused_or_makes_a_model_that_runs(values):
         assert str(error).startswith("config: ") and len(str(error).splitlines()) == 1
         return
     tokens = 2 * min(5, config.max_position_embeddings)
-    assert run_once(convbert.ConvBertForMaskedLM, config, "tokens").shape == (tokens, config.vocab_size)
-    assert run_once(convbert.ConvBertForSequenceClassification, config, "classes").shape == (2, 2)
+    logits = run_once(convbert.ConvBertForMaskedLM, config, "tokens")
+    assert logits.shape == (tokens, config.vocab_size)
+    logits = run_once(convbert.ConvBertForSequenceClassification, config, "classes")
+    assert logits.shape == (2, len(config.id2label))
     try:
         assert run_once(convbert.ConvBertForPreTraining, config, "tokens").numel() == tokens
     except UserError as error:  # of the generator, which is narrower
@@ -159,8 +202,8 @@ def test_a_config_is_refused_or_makes_a_model_that_runs(values):
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-                    lambda inner: st.lists(inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=4), inner, max_size=3))
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(FIELDS) | st.text(max_size=4), inner, max_size=3))
 
 
 @examples(150)

@@ -1,6 +1,8 @@
-"""On a GPU: the numbers of a CPU; and recorded updates are those whose kernels are launched one by one."""
+"""On a GPU: the numbers of a CPU; and compiled updates are those of the layers as they stand."""
 
 from argparse import Namespace
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -28,11 +30,12 @@ def batches_of(job, tokenizer, count, B=4, T=64):
         if job == "finetune":
             mask = (torch.arange(T) < torch.from_numpy(rng.integers(1, T + 1, B))[:, None]).long()
             labels = torch.from_numpy(rng.integers(0, 2, B))
-            batch = {"input_ids": batch["input_ids"] * mask, "attention_mask": mask, "labels": labels}
+            ids = batch["input_ids"] * mask
+            batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
         yield batch
 
 
-@pytest.mark.parametrize("T", [64, 300])  # each in a form of its own, see convolve
+@pytest.mark.parametrize("T", [64, 300])  # on a CPU in two forms, see convolve
 @pytest.mark.parametrize("size", ["small", "medium-small"])
 @pytest.mark.parametrize("job", ["mlm", "finetune"])
 def test_loss_and_gradients_in_fp32_are_those_of_a_cpu(job, size, T, tokenizer, monkeypatch):
@@ -48,32 +51,44 @@ def test_loss_and_gradients_in_fp32_are_those_of_a_cpu(job, size, T, tokenizer, 
         assert (ours.grad.cpu() - theirs.grad).norm() <= 1e-4 * (theirs.grad.norm() + 0.01 * scale)
 
 
-def losses(job, tokenizer, replay, precision, compiled=False, dropout=0.1, accumulate=1, steps=8):
-    """Of some updates, in batches of two shapes."""
-    args = Namespace(device=torch.device("cuda"), precision=precision, seed=42, task=job, weight_decay=0.01,
-                     gradient_accumulation_steps=accumulate, layer_decay=1.0, compile=compiled)
-    fields = dict(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    gradients = convbert.Gradients(make(job, **fields).cuda(), args)
-    gradients.replay &= replay
-    optimizer, found = convbert.make_optimizer(gradients.model, args), []
-    for step in range(steps):
-        batches = list(batches_of(job, tokenizer, accumulate, T=(64, 48)[step // 2 % 2]))
-        found.append(convbert.training_step(gradients, optimizer, batches, step))
+def losses(job, tokenizer, precision, compiled=False, steps=4):
+    """Of some updates, without dropout, which a compiled layer draws otherwise."""
+    args = Namespace(device=torch.device("cuda"), weight_decay=0.01, layer_decay=1.0,
+                     compile=compiled)
+    model = make(job).cuda().train()
+    batches = list(batches_of(job, tokenizer, steps))
+    model_to_run = convbert.prepare(model, args, SimpleNamespace(
+        of_update=lambda step: [(step, batches[step])]))
+    optimizer, found = convbert.make_optimizer(model, args), []
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-4
+    for step, batch in enumerate(batches):
+        torch.manual_seed(step)  # of what a generator draws
+        loss = convbert.run_model(model_to_run, batch, precision).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(loss.item())
     return found
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-4), ("bf16", 0.02)])
-@pytest.mark.parametrize("job", CLASSES)
-def test_recorded_updates_are_those_of_single_kernels(job, precision, tolerance, accumulate, tokenizer):
-    """Dropout too, which finetune has, and sampling, which rtd has: the seed decides them."""
-    recorded, single = (losses(job, tokenizer, replay, precision, accumulate=accumulate)
-                        for replay in (True, False))
-    assert recorded == pytest.approx(single, rel=tolerance)
-    assert len(set(recorded)) > 1
-
-
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-3), ("bf16", 0.02)])
 @pytest.mark.parametrize("job", ["mlm", "rtd"])
-def test_compiled_updates_are_those_of_single_kernels(job, tokenizer):
-    compiled = losses(job, tokenizer, True, "fp32", compiled=True, steps=4)
-    assert compiled[:2] == pytest.approx(losses(job, tokenizer, False, "fp32", steps=4)[:2], rel=1e-3)
+def test_compiled_updates_are_those_of_the_layers(job, precision, tolerance, tokenizer):
+    with mock.patch.object(convbert, "depthwise_by_sum", wraps=convbert.depthwise_by_sum) as by_sum:
+        plain = losses(job, tokenizer, precision)
+        assert not by_sum.called  # it is slow where it is not compiled
+    compiled = losses(job, tokenizer, precision, compiled=True)
+    assert compiled[:2] == pytest.approx(plain[:2], rel=tolerance)
+    assert len(set(compiled)) == 4
+
+
+def test_the_seed_decides_the_dropout_of_a_gpu(tokenizer):
+    model = make("finetune", hidden_dropout_prob=0.1).cuda().train()
+    [batch] = batches_of("finetune", tokenizer, 1)
+
+    def loss(seed):
+        torch.manual_seed(seed)
+        return convbert.run_model(model, batch, "fp32").loss.item()
+
+    assert loss(1) == loss(1) != loss(2)

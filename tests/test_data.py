@@ -1,9 +1,7 @@
-"""Part 5: text, its tokens, masking, reviews and batches."""
+"""Text and batches: the rows of a corpus, masking, NSMC's reviews, and padding."""
 
 import csv
 import io
-import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -31,9 +29,10 @@ LENGTH = 128
 def other_tokenizer(tmp_path_factory):
     prefix = tmp_path_factory.mktemp("vocab") / "other"
     sentencepiece.SentencePieceTrainer.train(
-        input=str(SAMPLE / "kowiki.txt"), model_prefix=str(prefix), vocab_size=1500, model_type="bpe",
-        pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]", eos_id=3,
-        eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]", num_threads=1, minloglevel=2)
+        input=str(SAMPLE / "kowiki.txt"), model_prefix=str(prefix), vocab_size=1500,
+        model_type="bpe", pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2,
+        bos_piece="[BOS]", eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]",
+        num_threads=1, minloglevel=2)
     return convbert.Tokenizer(f"{prefix}.model")
 
 
@@ -43,10 +42,9 @@ def corpus(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def rows(tokenizer, tmp_path_factory):
+def rows(tokenizer):
     """More than 100,000 tokens of real text."""
-    text = shutil.copy(SAMPLE / "kowiki.txt", tmp_path_factory.mktemp("text"))
-    return np.concatenate([convbert.corpus_rows([text], tokenizer, LENGTH)] * 4)
+    return np.concatenate([convbert.corpus_rows([SAMPLE / "kowiki.txt"], tokenizer, LENGTH)] * 4)
 
 
 @pytest.fixture(scope="module")
@@ -58,101 +56,91 @@ def masked(rows, tokenizer):
 
 def with_ends(rows, tokenizer):
     column = np.ones((len(rows), 1), int)
-    return np.concatenate([column * tokenizer.cls, rows.astype(int), column * tokenizer.sep], axis=1)
-
-
-def sidecar(text):
-    return json.loads(Path(f"{text}.tokens.json").read_text())
+    ends = column * tokenizer.cls, column * tokenizer.sep
+    return np.concatenate([ends[0], rows.astype(int), ends[1]], axis=1)
 
 
 def reference_tokens(path, processor):
-    sep = processor.piece_to_id("[SEP]")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [i for line in lines for i in (processor.encode(line) if line else [sep])]
+    """[SEP] for a blank line, and one for several."""
+    sep, tokens = processor.piece_to_id("[SEP]"), []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        tokens += processor.encode(line) or [sep][: tokens[-1:] != [sep]]
+    return tokens
 
 
-# ---- The token file
+def all_tokens(rows, tokens):
+    """The rows must hold the tokens, but for a rest that fills no row."""
+    assert rows.dtype == np.uint16
+    assert rows.ravel().tolist() == tokens[: len(tokens) // rows.shape[1] * rows.shape[1]]
+    return True
+
+
+# ---- The tokens of a text
 
 def test_tokens_are_those_of_sentencepiece_with_sep_for_a_blank_line(corpus, tokenizer, processor):
-    tokens = convbert.token_file(corpus, tokenizer)
-    assert tokens.dtype == np.uint16
-    assert tokens.tolist() == reference_tokens(corpus, processor)
+    tokens = reference_tokens(corpus, processor)
+    assert all_tokens(convbert.corpus_rows([corpus], tokenizer, LENGTH), tokens)
+    assert tokens.count(tokenizer.sep) == 131  # between 132 documents
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "{}"])
-def test_tokens_with_a_damaged_sidecar_are_made_again(damage, corpus, tokenizer):
-    tokens, counts = convbert.token_file(corpus, tokenizer).tolist(), sidecar(corpus)
-    Path(f"{corpus}.tokens.json").write_text(damage)
-    assert convbert.token_file(corpus, tokenizer).tolist() == tokens and sidecar(corpus) == counts
+def test_the_folder_of_a_corpus_is_left_as_it_was(corpus, tokenizer):
+    """It may be read-only, as Kaggle's is, and others may read it at the same time."""
+    corpus.parent.chmod(0o500)
+    convbert.corpus_rows([corpus], tokenizer, LENGTH)
+    corpus.parent.chmod(0o700)
+    assert [*corpus.parent.iterdir()] == [corpus]
 
 
-def test_sidecar_tells_lines_documents_and_tokens(corpus, tokenizer):
-    tokens, text = convbert.token_file(corpus, tokenizer), corpus.read_text(encoding="utf-8")
-    counts = {name: sidecar(corpus)[name] for name in ("lines", "documents", "tokens")}
-    assert counts == {"lines": text.count("\n"), "documents": text.count("\n\n") + 1, "tokens": len(tokens)}
-    assert counts["documents"] == 132  # as web-crawler/sample/README.md says
+def test_another_tokenizer_gives_its_own_tokens(corpus, tokenizer, other_tokenizer):
+    convbert.corpus_rows([corpus], tokenizer, LENGTH)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(other_tokenizer.path))
+    rows = convbert.corpus_rows([corpus], other_tokenizer, LENGTH)
+    assert all_tokens(rows, reference_tokens(corpus, processor))
 
 
-def test_second_call_does_not_rebuild(corpus, tokenizer):
-    convbert.token_file(corpus, tokenizer)
-    for name in ("tokens", "tokens.json"):
-        os.utime(f"{corpus}.{name}", ns=(10**18, 10**18))
-    convbert.token_file(corpus, tokenizer)
-    for name in ("tokens", "tokens.json"):
-        assert os.stat(f"{corpus}.{name}").st_mtime_ns == 10**18
+def test_crlf_and_other_encodings_give_the_same_tokens(corpus, tokenizer, capsys):
+    plain, raw = convbert.corpus_rows([corpus], tokenizer, LENGTH), corpus.read_bytes()
+    text = "".join(c for c in raw.decode() if c in "\n " or "가" <= c <= "힣")  # cp949 has these
+    corpus.write_text(text, encoding="utf-8")
+    hangul = convbert.corpus_rows([corpus], tokenizer, LENGTH)
+    assert capsys.readouterr().err == ""
+    for encoding in ("utf-8-sig", "utf-16", "cp949"):
+        corpus.write_bytes(text.encode(encoding))
+        assert np.array_equal(convbert.corpus_rows([corpus], tokenizer, LENGTH), hangul)
+        assert ("read as cp949" in capsys.readouterr().err) == (encoding == "cp949")
+    corpus.write_bytes(raw.replace(b"\n", b"\r\n"))
+    assert np.array_equal(convbert.corpus_rows([corpus], tokenizer, LENGTH), plain)
 
 
-def test_changed_text_rebuilds(corpus, tokenizer, processor):
-    convbert.token_file(corpus, tokenizer)
-    corpus.write_text(corpus.read_text(encoding="utf-8").replace("광합성", "호흡작용"), encoding="utf-8")
-    assert convbert.token_file(corpus, tokenizer).tolist() == reference_tokens(corpus, processor)
-
-
-def test_change_that_keeps_size_and_time_rebuilds(corpus, tokenizer):
-    before, raw = os.stat(corpus), corpus.read_bytes()
-    old = convbert.token_file(corpus, tokenizer).tolist()
-    corpus.write_bytes(raw[len(raw) // 2 :].split(b"\n", 1)[1].ljust(len(raw), b"1"))
-    os.utime(corpus, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert convbert.token_file(corpus, tokenizer).tolist() != old
-
-
-def test_other_tokenizer_rebuilds(corpus, tokenizer, other_tokenizer):
-    convbert.token_file(corpus, tokenizer)
-    tokens = convbert.token_file(corpus, other_tokenizer)
-    processor = sentencepiece.SentencePieceProcessor(model_file=other_tokenizer.path)
-    assert tokens.tolist() == reference_tokens(corpus, processor)
-
-
-def test_truncated_token_file_rebuilds(corpus, tokenizer):
-    whole, tokens = convbert.token_file(corpus, tokenizer).tolist(), Path(f"{corpus}.tokens")
-    tokens.write_bytes(tokens.read_bytes()[:-2])
-    assert convbert.token_file(corpus, tokenizer).tolist() == whole
-
-
-def test_crlf_gives_the_same_tokens(corpus, tokenizer):
-    tokens, counts = convbert.token_file(corpus, tokenizer).tolist(), sidecar(corpus)
-    corpus.write_bytes(corpus.read_bytes().replace(b"\n", b"\r\n"))
-    assert convbert.token_file(corpus, tokenizer).tolist() == tokens
-    assert sidecar(corpus) == counts | {"text_sha256": sidecar(corpus)["text_sha256"]}
-
-
-def test_several_blocks_equal_the_small_result(corpus, tokenizer):
-    one, counts, raw = np.array(convbert.token_file(corpus, tokenizer)), sidecar(corpus), corpus.read_bytes()
-    times = (8 << 20) // len(raw) + 2
+def test_several_blocks_equal_the_small_result(corpus, tokenizer, processor):
+    one, raw = reference_tokens(corpus, processor), corpus.read_bytes()
+    times = (8 << 20) // len(raw.decode()) + 2
     corpus.write_bytes(raw * times)
-    assert np.array_equal(convbert.token_file(corpus, tokenizer), np.tile(one, times))
-    assert sidecar(corpus)["lines"] == counts["lines"] * times
-    assert sidecar(corpus)["tokens"] == counts["tokens"] * times
+    assert all_tokens(convbert.corpus_rows([corpus], tokenizer, LENGTH), one * times)
 
 
-@pytest.mark.parametrize("before, line", [(b"", 1), (b"a\n\nb\n", 4), (b" " * (8 << 20) + b"\nb\n", 3)],
-                         ids=["first line", "after a blank line", "second block"])
-def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path, tokenizer, before, line):
+def test_no_more_is_encoded_than_a_limit_needs(corpus, tokenizer):
+    first = convbert.corpus_rows([corpus], tokenizer, LENGTH)[:3]
+    corpus.write_bytes(corpus.read_bytes() * 100)
+    with in_blocks(1000), mock.patch.object(tokenizer, "encode", wraps=tokenizer.encode) as encode:
+        assert np.array_equal(convbert.corpus_rows([corpus], tokenizer, LENGTH, 3), first)
+    assert encode.call_count < 5
+
+
+@pytest.mark.parametrize("before, line", [
+    (b"", 1), (b"a\n\nb\n", 4), (b" " * (8 << 20) + b"\nb\n", 3)],
+    ids=["first line", "after a blank line", "second block"])
+def test_text_in_no_known_encoding_is_refused_with_its_line(tmp_path, tokenizer, before, line):
     text = tmp_path / "text.txt"
-    text.write_bytes(before + "한국어\n".encode("euc-kr") + b"c\n")
+    text.write_bytes(before + "한국어\n".encode("euc-kr") + b"c\n\xff\n")
     with pytest.raises(UserError, match=rf"text\.txt, line {line}\b"):
-        convbert.token_file(text, tokenizer)
-    assert not Path(f"{text}.tokens").exists()
+        convbert.corpus_rows([text], tokenizer, LENGTH)
+
+
+def test_damaged_utf16_is_refused(corpus, tokenizer):
+    corpus.write_bytes(corpus.read_text(encoding="utf-8").encode("utf-16")[:-1])
+    with pytest.raises(UserError, match=r"kowiki\.txt"):
+        convbert.corpus_rows([corpus], tokenizer, LENGTH)
 
 
 @pytest.mark.parametrize("content", [None, b""])
@@ -160,72 +148,88 @@ def test_missing_or_empty_corpus_is_refused(tmp_path, tokenizer, content):
     if content is not None:
         (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(UserError, match=r"text\.txt"):
-        convbert.token_file(tmp_path / "text.txt", tokenizer)
+        convbert.corpus_rows([tmp_path / "text.txt"], tokenizer, LENGTH)
 
 
-ANY_LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=12)
-ANY_LINE |= st.sampled_from(["", " ", "　", "\r", "한국어 위키백과", "[MASK] [SEP]", "▁", "ﬁ㎏"])
+ANY_LINE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"), max_size=12)
+ANY_LINE |= st.sampled_from(["", " ", "　", "한국어 위키백과", "[MASK] [SEP]", "▁", "ﬁ㎏"])
 CORPUS_LINES = st.lists(ANY_LINE, min_size=1, max_size=8)
-NOT_UTF8 = st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", b"\xb0\xa1", b"\xe3\x80"])
+IN_NO_ENCODING = st.sampled_from([b"\xff", b"\xed\xa0\x80", b"\xe3\x80"])
 
 
 def text_file(folder, content):
-    """A text that no tokens lie beside."""
-    for name in ("tokens", "tokens.json"):
-        (folder / f"text.txt.{name}").unlink(missing_ok=True)
     (folder / "text.txt").write_bytes(content)
     return folder / "text.txt"
 
 
 def in_blocks(size):
-    """Has convbert read its files in blocks of so many bytes, a line more or less."""
-    class Blocks(io.BufferedReader):
+    """Has convbert read its texts in blocks of so many characters, a line more or less."""
+    class Blocks(io.TextIOWrapper):
         def readlines(self, _):
             return super().readlines(size)
 
-    def small(path, mode):
-        return Blocks(io.FileIO(path)) if mode == "rb" else open(path, mode)
+    def small(path, mode="r", encoding=None):
+        return open(path, mode) if "b" in mode else Blocks(io.FileIO(path), encoding=encoding)
 
     return mock.patch.object(convbert, "open", small, create=True)
 
 
+def row_tokens(lines, processor):
+    """What rows are cut from: the pieces of each line, and [SEP] where lines are blank."""
+    sep, tokens = processor.piece_to_id("[SEP]"), []
+    for line in lines:
+        pieces = processor.encode(line.strip()) or [sep]
+        tokens += pieces[1:] if pieces[0] == sep == (tokens or [None])[-1] else pieces
+    return tokens
+
+
 @examples(150)
 @given(lines=CORPUS_LINES, size=st.integers(1, 40), ended=st.booleans())
-def test_tokens_are_those_of_sentencepiece_line_by_line(folder, tokenizer, processor, lines, size, ended):
-    path = text_file(folder, ("\n".join(lines) + ("\n" if ended or not lines[-1] else "")).encode())
+def test_tokens_are_those_of_sentencepiece_line_by_line(
+        folder, tokenizer, processor, lines, size, ended):
+    lines = [line.replace("[SEP]", "") for line in lines] * 3  # written out, it is a [SEP] too
+    path = text_file(folder, ("\n".join(lines) + "\n" * (ended or not lines[-1])).encode())
+    one_block = tokens_or_refusal(path, tokenizer)
     with in_blocks(size):
-        tokens = convbert.token_file(path, tokenizer).tolist()
-    sep = processor.piece_to_id("[SEP]")
-    assert tokens == [i for line in lines for i in processor.encode(line.strip()) or [sep]]
+        blocks = tokens_or_refusal(path, tokenizer)
+    tokens = row_tokens(lines, processor)
+    assert one_block == (None if len(tokens) < 12 else tokens[: len(tokens) // 6 * 6])
+    assert blocks == one_block
+
+
+def tokens_or_refusal(path, tokenizer):
+    """What rows of six tokens hold; None where it is too little."""
+    try:
+        return convbert.corpus_rows([path], tokenizer, 8).ravel().tolist()
+    except UserError as error:
+        assert "too short" in str(error)
 
 
 @examples(60)
-@given(lines=CORPUS_LINES, bad=NOT_UTF8, place=st.integers(0, 8), size=st.integers(1, 40))
-def test_the_first_line_that_is_not_utf8_is_told(folder, tokenizer, lines, bad, place, size):
+@given(lines=CORPUS_LINES, bad=IN_NO_ENCODING, place=st.integers(0, 8))
+def test_the_first_line_that_is_not_utf8_is_told(folder, tokenizer, lines, bad, place):
     raw = [line.encode() for line in lines]
     place = min(place, len(raw))
     raw[place:place] = [b"a" + bad, "나".encode() + bad]
-    with in_blocks(size), pytest.raises(UserError, match=rf"text\.txt, line {place + 1}: "):
-        convbert.token_file(text_file(folder, b"\n".join(raw)), tokenizer)
-    assert not (folder / "text.txt.tokens").exists()
+    with pytest.raises(UserError, match=rf"text\.txt, line {place + 1}: "):
+        convbert.corpus_rows([text_file(folder, b"\n".join(raw))], tokenizer, 8)
 
 
 # ---- Rows
 
-def test_rows_are_full_and_in_the_order_of_the_text(corpus, tokenizer):
-    tokens = convbert.token_file(corpus, tokenizer)
+def test_rows_are_full_and_in_the_order_of_the_text(corpus, tokenizer, processor):
+    tokens = reference_tokens(corpus, processor)
     rows = convbert.corpus_rows([corpus], tokenizer, LENGTH)
     assert rows.shape == (len(tokens) // (LENGTH - 2), LENGTH - 2)
     assert np.array_equal(rows.ravel(), tokens[: rows.size])
     assert not (rows == tokenizer.pad).any()
 
 
-def test_rows_of_two_corpora_follow_each_other(corpus, tokenizer, tmp_path):
+def test_rows_of_two_corpora_follow_each_other(corpus, tokenizer, processor, tmp_path):
     second = tmp_path / "second.txt"
     second.write_text("영화는 정말 재미있었다.\n" * 100, encoding="utf-8")
-    each = [convbert.corpus_rows([text], tokenizer, 34) for text in (corpus, second)]
-    both = convbert.corpus_rows([corpus, second], tokenizer, 34)
-    assert np.array_equal(both, np.concatenate(each))
+    tokens = reference_tokens(corpus, processor) + reference_tokens(second, processor)
+    assert all_tokens(convbert.corpus_rows([corpus, second], tokenizer, 34), tokens)
 
 
 def test_too_short_a_corpus_is_refused(tmp_path, tokenizer):
@@ -236,17 +240,21 @@ def test_too_short_a_corpus_is_refused(tmp_path, tokenizer):
 
 
 @examples(60)
-@given(lines=CORPUS_LINES, length=st.integers(8, 20))
-def test_rows_are_the_tokens_but_for_a_rest(folder, tokenizer, lines, length):
-    path = text_file(folder, "".join(line + "\n" for line in lines).encode())
-    tokens = convbert.token_file(path, tokenizer)
-    if len(tokens) < 2 * (length - 2):
-        with pytest.raises(UserError, match="too short"):
-            convbert.corpus_rows([path], tokenizer, length)
+@given(lines=CORPUS_LINES, length=st.integers(8, 20), limit=st.none() | st.integers(2, 9))
+def test_rows_are_the_tokens_but_for_a_rest(folder, tokenizer, lines, length, limit):
+    path = text_file(folder, ("a\n" + "".join(line + "\n" for line in lines)).encode())
+    every = tokens_or_refusal(path, tokenizer)
+    if every is None:
         return
-    rows = convbert.corpus_rows([path, path], tokenizer, length)
-    kept = tokens[: len(tokens) // (length - 2) * (length - 2)].tolist()
-    assert rows.shape[1] == length - 2 and rows.ravel().tolist() == kept * 2
+    try:
+        rows = convbert.corpus_rows([path], tokenizer, length, limit)
+    except UserError as error:
+        assert "too short" in str(error) and len(every) < 2 * (length - 2) + 6
+    else:
+        assert rows.shape[1] == length - 2 and len(rows) <= (limit or len(rows))
+        same = min(rows.size, len(every))
+        assert rows.ravel()[:same].tolist() == every[:same]
+        assert same > len(every) - 18 or len(rows) == limit
 
 
 # ---- Masking
@@ -264,7 +272,8 @@ def test_mlm_splits_the_chosen_80_10_10(masked, tokenizer):
     chosen = labels != -100
     assert (inputs == tokenizer.mask)[chosen].mean() == pytest.approx(0.8, abs=0.01)
     assert (inputs == ids)[chosen].mean() == pytest.approx(0.1, abs=0.01)
-    assert ((inputs != tokenizer.mask) & (inputs != ids))[chosen].mean() == pytest.approx(0.1, abs=0.01)
+    other = (inputs != tokenizer.mask) & (inputs != ids)
+    assert other[chosen].mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_rtd_splits_the_chosen_85_15_0(rows, tokenizer):
@@ -292,19 +301,11 @@ def test_labels_are_the_originals_and_unchosen_inputs_stay(masked):
 
 
 @pytest.mark.parametrize("share", [0.001, 0.15, 0.5])
-def test_positions_are_those_of_the_labels_and_always_as_many(share, rows, tokenizer):
-    """Rows of special tokens have fewer labels, but there are as many positions: some of the first token."""
-    special = rows[:16].copy()
-    special[::2, ::3] = tokenizer.sep
-    counts = set()
-    for part in (rows[:16], rows[16:32], special):
-        batch = convbert.mask_rows(part, tokenizer, share, np.random.default_rng(0), **MLM)
-        labels, positions = batch["labels"].flatten(), batch["positions"]
-        found = (labels != -100).nonzero().squeeze(1)
-        assert torch.equal(positions[: len(found)], found) and not positions[len(found) :].any()
-        assert labels[0] == -100
-        counts.add(len(positions))
-    assert len(counts) == 1
+def test_no_end_of_a_row_is_asked_and_all_rows_have_a_label(share, rows, tokenizer):
+    batch = convbert.mask_rows(rows[:32], tokenizer, share, np.random.default_rng(0), **MLM)
+    asked = batch["labels"] != -100
+    assert set(batch) == {"input_ids", "labels"}
+    assert not asked[:, [0, -1]].any() and asked.any(1).all()
 
 
 def test_masks_depend_on_seed_and_number_alone(rows, tokenizer):
@@ -326,7 +327,7 @@ def test_row_of_specials_has_nothing_to_choose(tokenizer):
 
 
 def test_tokens_are_chosen_one_by_one(rows, tokenizer):
-    """A token's neighbour is chosen with it as often as any other, however many pieces the word has."""
+    """A token's neighbour is chosen with it as often as any other, also within a word."""
     ids, rng = with_ends(rows, tokenizer), np.random.default_rng(3)
     chosen = np.concatenate([convbert.choose_tokens(ids, tokenizer, 0.3, rng) for _ in range(3)])
     ordinary = np.tile(~tokenizer.is_special[ids], (3, 1))
@@ -347,7 +348,8 @@ def test_just_the_share_is_chosen_and_nothing_special(tokenizer, processor, rows
     chosen = convbert.choose_tokens(rows, tokenizer, share, np.random.default_rng(seed))
     assert chosen.shape == rows.shape and chosen.dtype == bool
     for row, marks in zip(rows, chosen):
-        ordinary = np.array([piece not in SPECIAL for piece in map(processor.id_to_piece, row.tolist())])
+        pieces = map(processor.id_to_piece, row.tolist())
+        ordinary = np.array([piece not in SPECIAL for piece in pieces])
         assert not (marks & ~ordinary).any()
         assert marks.sum() == min(ordinary.sum(), max(1, round(share * ordinary.sum())))
 
@@ -378,10 +380,11 @@ def test_the_ablation_chooses_whole_words_but_for_one(tokenizer, processor, rows
 
 @examples(150)
 @given(rows=ROWS, share=SHARES, seed=SEEDS, split=st.tuples(st.floats(0, 0.8), st.floats(0, 0.2)))
-def test_masked_rows_hold_what_they_held_or_what_is_asked(tokenizer, processor, rows, share, seed, split):
+def test_masked_rows_hold_what_they_held_or_what_is_asked(
+        tokenizer, processor, rows, share, seed, split):
     def masked():
         rng = np.random.default_rng(seed)
-        batch = convbert.mask_rows(rows, tokenizer, share, rng, mask_share=split[0], random_share=split[1])
+        batch = convbert.mask_rows(rows, tokenizer, share, rng, *split)
         return batch["input_ids"], batch["labels"]
 
     before, (inputs, labels) = rows.copy(), masked()
@@ -433,7 +436,8 @@ def test_both_layers_of_quotes_come_off(tmp_path):
 
 
 @pytest.mark.parametrize("text", [
-    '그 "명작" 맞다', '"', '""', '"명작" 인정 "진짜"', 'a"b', '"시작만', '끝만"', 'ㄱ"""ㄴ', "없음", ""])
+    '그 "명작" 맞다', '"', '""', '"명작" 인정 "진짜"', 'a"b', '"시작만', '끝만"', 'ㄱ"""ㄴ', "없음",
+    ""])
 def test_text_quoted_twice_is_read_back(tmp_path, text):
     twice = csv_quoted(csv_quoted(text)) if text else ""
     assert convbert.read_reviews(table(tmp_path, f"1\t{twice}\t1", "2\tx\t0"))[0][0] == text
@@ -472,18 +476,19 @@ def test_wrong_count_of_tabs_is_refused(tmp_path, lines):
         convbert.read_reviews(table(tmp_path, *lines))
 
 
-@pytest.mark.parametrize("label", ["2", "-1", "1.0", "", "positive", " 1"])
+@pytest.mark.parametrize("label", ["2", "-1", "1.0", "", "0.83", "good"])
 def test_bad_label_is_refused_with_its_line(tmp_path, label):
     with pytest.raises(UserError, match=r"reviews\.txt, line 4\b"):
         convbert.read_reviews(table(tmp_path, "1\ta\t1", "2\tb\t0", f"3\tc\t{label}", "4\td\t1"))
 
 
 def test_missing_column_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"reviews\.txt, line 1: .*document"):
+    with pytest.raises(UserError, match=r"reviews\.txt: --text_column_name .*: id, text, label"):
         convbert.read_reviews(table(tmp_path, "1\ta\t1", head="id\ttext\tlabel"))
 
 
-LINES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r"), max_size=20)
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0\t\n\r")
+LINES = st.text(LETTERS, max_size=20)
 LINES |= st.text('" ,\\ㅋ가a0', max_size=8)  # quotes among them
 LABELS = st.sampled_from("01")
 REVIEWS = st.lists(st.tuples(LINES, LABELS), min_size=2, max_size=6)
@@ -495,14 +500,16 @@ def quoted(text):
 
 
 def reviews_file(folder, rows, newline="\n", encoding="utf-8"):
-    lines = ["id\tdocument\tlabel", *(f"{i}\t{text}\t{label}" for i, (text, label) in enumerate(rows)), ""]
-    (folder / "reviews.txt").write_bytes(newline.join(lines).encode(encoding))
+    lines = [f"{i}\t{text}\t{label}" for i, (text, label) in enumerate(rows)]
+    text = newline.join(["id\tdocument\tlabel", *lines, ""])
+    (folder / "reviews.txt").write_bytes(text.encode(encoding))
     return folder / "reviews.txt"
 
 
 def check_reviews(path, rows):
     texts, labels = convbert.read_reviews(path)
-    assert list(zip(texts.tolist(), labels.tolist())) == [(text, int(label)) for text, label in rows]
+    found = list(zip(texts.tolist(), labels.tolist()))
+    assert found == [(text, int(label)) for text, label in rows]
 
 
 @examples(150)
@@ -516,13 +523,15 @@ def test_reviews_quoted_twice_come_back_as_written(folder, rows, newline, encodi
 @examples(150)
 @given(rows=REVIEWS)
 def test_reviews_that_are_not_quoted_come_back_as_written(folder, rows):
-    rows = [("x" + text if re.fullmatch('".*"', text, re.S) else text, label) for text, label in rows]
+    rows = [("x" + text if re.fullmatch('".*"', text, re.S) else text, label)
+            for text, label in rows]
     check_reviews(reviews_file(folder, rows), rows)
 
 
 @examples(100)
-@given(rows=REVIEWS, wrong=LINES.filter(lambda label: label not in ("0", "1")), place=st.integers(0, 6))
-def test_a_wrong_label_is_told_with_its_line(folder, rows, wrong, place):
+@given(rows=REVIEWS, place=st.integers(0, 6),
+       wrong=LINES.filter(lambda x: x.strip() not in ("0", "1", "negative", "positive")))
+def test_a_wrong_label_is_told_with_its_line(folder, rows, place, wrong):
     rows.insert(place, ("글", wrong))
     line = 2 + min(place, len(rows) - 1)
     with pytest.raises(UserError, match=rf"reviews\.txt, line {line}: "):
@@ -533,20 +542,24 @@ def test_a_wrong_label_is_told_with_its_line(folder, rows, wrong, place):
 @given(rows=REVIEWS, places=st.sets(st.integers(0, 5), min_size=1),
        tail=st.sampled_from(["", "0", "1", "글"]))
 def test_a_tab_too_many_is_refused(folder, rows, places, tail):
-    """Even where all rows have one: it may stand in the document, and the label be another column."""
+    """Even where all rows have one: it may stand in the document."""
     places = places if min(places) < len(rows) else {0}
-    rows = [(text, f"{label}\t{tail}" if i in places else label) for i, (text, label) in enumerate(rows)]
+    rows = [(text, f"{label}\t{tail}" if i in places else label)
+            for i, (text, label) in enumerate(rows)]
     with pytest.raises(UserError, match=r"reviews\.txt"):
         convbert.read_reviews(reviews_file(folder, rows))
 
 
-PIECES = st.sampled_from([b"\t", b"\t", b"\n", b"\n", b"\r", b'"', b"0", b"1", b"\0", b"\xff", b"#", b"\x1a",
-                          "글".encode(), b"document", b"label", b"\xef\xbb\xbf", b"1\tgood\t1\n"])
+PIECES = st.sampled_from([b"\t", b"\t", b"\n", b"\n", b"\r", b'"', b"0", b"1", b"\0", b"\xff", b"#",
+                          b"\x1a", b"{}", "글".encode(), b"document", b"label", b"\xef\xbb\xbf",
+                          b"1\tgood\t1\n", b'{"document": "a", "label": 1}\n', b"\xff\xfe"])
 GARBAGE = st.binary(max_size=100) | st.lists(PIECES, max_size=30).map(b"".join)
 
 
 @examples(300)
-@given(head=st.sampled_from([b"", b"id\tdocument\tlabel\n", b"label\tdocument\n"]), garbage=GARBAGE)
+@given(head=st.sampled_from([b"", b"id\tdocument\tlabel\n", b"label\tdocument\n",
+                             b"document,label\n", b'{"document": "a", "label": 1}\n']),
+       garbage=GARBAGE)
 def test_garbage_is_refused_or_read(folder, head, garbage):
     (folder / "garbage.txt").write_bytes(head + garbage)
     try:
@@ -575,13 +588,15 @@ def test_buckets_need_less_padding(lengths):
 
 
 def test_buckets_follow_their_rng(lengths):
-    first, again, other = (convbert.bucketed(lengths, 16, np.random.default_rng([42, n])) for n in (0, 0, 1))
+    first, again, other = (
+        convbert.bucketed(lengths, 16, np.random.default_rng([42, n])) for n in (0, 0, 1))
     assert all(map(np.array_equal, first, again))
-    assert {frozenset(batch.tolist()) for batch in first} != {frozenset(batch.tolist()) for batch in other}
+    assert {frozenset(part.tolist()) for part in first} != {frozenset(b.tolist()) for b in other}
 
 
 def test_buckets_come_in_random_order(lengths):
-    longest = [lengths[batch].max() for batch in convbert.bucketed(lengths, 16, np.random.default_rng(0))]
+    batches = convbert.bucketed(lengths, 16, np.random.default_rng(0))
+    longest = [lengths[batch].max() for batch in batches]
     assert abs(np.corrcoef(longest, range(len(longest)))[0, 1]) < 0.5
 
 
@@ -591,8 +606,8 @@ def test_one_batch_holds_all_where_the_batch_is_larger(lengths):
 
 
 @examples(150)
-@given(lengths=st.lists(st.integers(2, 50), min_size=1, max_size=120).map(np.array), B=st.integers(1, 20),
-       window=st.integers(1, 5), seed=SEEDS)
+@given(lengths=st.lists(st.integers(2, 50), min_size=1, max_size=120).map(np.array),
+       B=st.integers(1, 20), window=st.integers(1, 5), seed=SEEDS)
 def test_batches_hold_each_index_once_and_are_sorted(lengths, B, window, seed):
     batches = convbert.bucketed(lengths, B, np.random.default_rng(seed), window)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
@@ -603,30 +618,37 @@ def test_batches_hold_each_index_once_and_are_sorted(lengths, B, window, seed):
     assert all(map(np.array_equal, batches, again))
 
 
+TEXTS = ["좋다", "", "배우들 연기가 정말 좋았어요", "지루한 영화 " * 40]
+
+
 @pytest.fixture
-def reviews(tokenizer):
-    texts = ["좋다", "", "배우들 연기가 정말 좋았어요", "지루한 영화 " * 40]
-    return convbert.Reviews(texts, np.array([1, 0, 1, 0]), tokenizer, 32)
+def encoded(tokenizer):
+    return convbert.encode_texts(TEXTS, tokenizer, 32)[0]
 
 
-def test_review_batch_is_padded_little_and_masked_there(reviews, tokenizer):
+def test_batch_is_padded_little_and_masked_there(encoded, tokenizer):
     for indices in ([0], [1, 0], [2, 1, 0], [3, 2]):
-        batch, longest = reviews.batch(np.array(indices)), max(reviews.lengths[indices])
-        assert batch["input_ids"].shape[0] == len(indices)
-        assert longest <= batch["input_ids"].shape[1] < longest + 8
-        assert batch["attention_mask"].shape == batch["input_ids"].shape
-        assert batch["attention_mask"].sum(1).tolist() == reviews.lengths[indices].tolist()
-        assert torch.equal(batch["attention_mask"] == 0, batch["input_ids"] == tokenizer.pad)
-        assert batch["labels"].tolist() == [[1, 0, 1, 0][i] for i in indices]
+        lengths = [len(encoded[i]) for i in indices]
+        for multiple in (1, 8):
+            batch = convbert.padded([encoded[i] for i in indices], tokenizer.pad, multiple)
+            length = -(-max(lengths) // multiple) * multiple
+            assert batch["input_ids"].shape == (len(indices), length)
+            assert batch["attention_mask"].shape == batch["input_ids"].shape
+            assert batch["attention_mask"].sum(1).tolist() == lengths
+            assert torch.equal(batch["attention_mask"] == 0, batch["input_ids"] == tokenizer.pad)
 
 
-def test_review_batch_holds_cls_text_sep(reviews, tokenizer, processor):
-    text = processor.encode("배우들 연기가 정말 좋았어요")
-    ids = reviews.batch(np.array([2, 1]))["input_ids"].tolist()
-    assert ids[0][: len(text) + 2] == [tokenizer.cls, *text, tokenizer.sep]
+def test_batch_holds_cls_text_sep(encoded, tokenizer, processor):
+    text = processor.encode(TEXTS[2])
+    ids = convbert.padded([encoded[2], encoded[1]], tokenizer.pad)["input_ids"].tolist()
+    assert ids[0] == [tokenizer.cls, *text, tokenizer.sep]
     assert ids[1][:3] == [tokenizer.cls, tokenizer.sep, tokenizer.pad]
 
 
-def test_long_review_is_cut_between_cls_and_sep(reviews, tokenizer, processor):
-    ids = reviews.batch(np.array([3]))["input_ids"][0].tolist()
-    assert ids == [tokenizer.cls, *processor.encode("지루한 영화 " * 40)[:30], tokenizer.sep]
+def test_long_text_is_cut_between_cls_and_sep_and_counted(tokenizer, processor):
+    ids, cut = convbert.encode_texts(TEXTS, tokenizer, 32)
+    assert cut == 1
+    assert ids[3].tolist() == [tokenizer.cls, *processor.encode(TEXTS[3])[:30], tokenizer.sep]
+    just = len(processor.encode(TEXTS[2])) + 2
+    assert convbert.encode_texts(TEXTS[2:3], tokenizer, just)[1] == 0
+    assert convbert.encode_texts(TEXTS[2:3], tokenizer, just - 1)[1] == 1

@@ -1,25 +1,24 @@
-"""Beside an unmodified `transformers`: its models give our numbers, and it opens folders written here."""
+"""Beside an unmodified `transformers`: its models give our numbers, and it opens our folders."""
 
-import argparse
 import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from helpers import (
     answer,
+    finetuning,
     gradients,
     length_mask,
     make,
     models,
+    pretraining,
     random_ids,
     random_labels,
     randomise,
+    run,
     same,
     same_gradients,
     saved,
@@ -41,21 +40,13 @@ from convbert import (
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}  # read as it is imported
 transformers = pytest.importorskip("transformers")
 
-ROOT = Path(__file__).resolve().parents[1]
-SAMPLE, VOCAB = ROOT / "web-crawler/sample", ROOT / "vocab"
-FILES = ("tokenizer.json", "tokenizer_config.json")
-REVIEWS = ["배우들 연기가 정말 좋았어요", "시간이 아깝다", "ㅋㅋㅋ 최고!!! 👍", "", "보다가   졸았음… ★",
-           "영화 " * 200]
+REVIEWS = ["배우들 연기가 정말 좋았어요", "시간이 아깝다", "ㅋㅋㅋ 최고!!! 👍", "",
+           "보다가   졸았음… ★", "영화 " * 200]
 
 
 def open_tokenizer(folder):
     """AutoTokenizer of a folder: the copies beside a model go with its config.json."""
     return transformers.AutoTokenizer.from_pretrained(folder)
-
-
-def copy_files(source, folder):
-    for name in FILES:
-        shutil.copy(source / name, folder)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +60,8 @@ def published_size(size):
     return SIZES[size] | dict(num_hidden_layers=2, vocab_size=200)
 
 
-SMALL = dict(vocab_size=200, embedding_size=24, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
-             intermediate_size=48, max_position_embeddings=310)
+SMALL = dict(vocab_size=200, embedding_size=24, hidden_size=24, num_hidden_layers=2,
+             num_attention_heads=4, intermediate_size=48, max_position_embeddings=310)
 PARITY = {  # name: configuration, length
     "small": (published_size("small"), 20),
     "medium-small": (published_size("medium-small"), 20),
@@ -170,7 +161,8 @@ def test_state_dicts_are_hugging_faces_in_both_directions(cls, groups):
 def test_hugging_face_opens_a_folder_saved_here(tmp_path, cls):
     model = make(cls, embedding_size=8, num_groups=2, pad_token_id=3)
     folder = saved(model, tmp_path)
-    other, report = getattr(transformers, cls.__name__).from_pretrained(folder, output_loading_info=True)
+    theirs = getattr(transformers, cls.__name__)
+    other, report = theirs.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values()), report
     assert transformers.AutoConfig.from_pretrained(folder).pad_token_id == 3
     inputs = some_inputs()
@@ -179,7 +171,8 @@ def test_hugging_face_opens_a_folder_saved_here(tmp_path, cls):
 
 @models
 def test_a_folder_saved_by_hugging_face_opens_here(tmp_path, capsys, cls):
-    other = randomise(getattr(transformers, cls.__name__)(hf_config(tiny(embedding_size=8, num_groups=2))))
+    config = hf_config(tiny(embedding_size=8, num_groups=2))
+    other = randomise(getattr(transformers, cls.__name__)(config))
     other.save_pretrained(tmp_path)
     capsys.readouterr()
     model = cls.from_pretrained(tmp_path, new_head=False)
@@ -192,14 +185,18 @@ def test_hugging_face_opens_what_replaced_token_detection_saves(tmp_path):
     model, ids = make(ConvBertForPreTraining, embedding_size=8), random_ids(2, 11)
     saved(model, tmp_path)
     other, report = transformers.ConvBertModel.from_pretrained(tmp_path, output_loading_info=True)
+    unused = report.pop("unexpected_keys")
     assert not any(report.values()), report
+    heads = ("generator.", "discriminator_predictions.")
+    assert unused and all(name.startswith(heads) for name in unused)
     same(answer(other, input_ids=ids), answer(model.convbert, input_ids=ids))
 
 
-# ---- Pipelines ---------------------------------------------------------------------------------------------
+# ---- Pipelines
+
 @torch.no_grad()
 def stirred(model):
-    """Random weights far enough from those of the start for the outputs to differ from text to text."""
+    """Random weights far enough from those of the start for outputs to differ by the text."""
     for name, p in model.named_parameters():
         if p.ndim > 1:
             p.normal_(0, 1 if "embeddings" in name else 2 * p[0].numel() ** -0.5)
@@ -207,44 +204,46 @@ def stirred(model):
 
 
 @pytest.fixture(scope="module")
-def stirred_folders(config, tmp_path_factory):
+def stirred_folders(config, tokenizer, tmp_path_factory):
     """What --task pretrain and finetune write, but with random weights."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("stirred")
     for name, cls in (("pretrain", convbert.ConvBertForMaskedLM),
                       ("finetune", convbert.ConvBertForSequenceClassification)):
         stirred(cls(config)).save_pretrained(folder / name)
-        copy_files(VOCAB, folder / name)
+        assert tokenizer.save(folder / name)
     return folder
 
 
 @pytest.fixture(scope="module")
-def trained_folders(tmp_path_factory):
+def trained_folders(data, tmp_path_factory):
     """From the command line, as they are."""
     folder = tmp_path_factory.mktemp("trained")
-    for name, lines in (("kowiki.txt", 300), ("ratings_train.txt", 141)):
-        text = (SAMPLE / name).read_text(encoding="utf-8").splitlines(True)
-        (folder / name).write_text("".join(text[:lines]), encoding="utf-8")
-    options_of_both = ["--device", "cpu", "--num_threads", "1", "--precision", "fp32", "--max_steps", "20"]
-    for task, *options in (("pretrain", "--size", "tiny", "--corpus", "kowiki.txt", "--max_seq_length", "32"),
-                           ("finetune", "--train_file", "ratings_train.txt", "--test_file",
-                            "ratings_train.txt", "--learning_rate", "0.002")):
-        subprocess.run([sys.executable, ROOT / "convbert.py", "--task", task, "--output_dir", f"runs/{task}",
-                        *options, *options_of_both], cwd=folder, check=True, capture_output=True, timeout=300)
-    return folder / "runs"
+    length = ["--max_steps", "20"]
+    assert run(*pretraining(data, folder / "pretrain", *length)).code == 0
+    assert run(*finetuning(data, folder / "finetune", *length, "--size", "tiny",
+                           "--max_seq_length", "128", "--learning_rate", "0.002")).code == 0
+    return folder
 
 
-@pytest.fixture(params=["stirred", "trained"])
+@pytest.fixture(scope="module")
+def checkpoint_folders(trained_folders, tmp_path_factory):
+    """Checkpoints of these runs."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in ("pretrain", "finetune"):
+        shutil.copytree(trained_folders / name / "checkpoint-20", folder / name)
+    return folder
+
+
+@pytest.fixture(params=["stirred", "trained", "checkpoint"])
 def folders(request):
     return request.getfixturevalue(f"{request.param}_folders")
 
 
 def our_probabilities(folder, texts):
-    """By convbert.classify: [n, 2]."""
-    model = convbert.ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
-    reviews = convbert.Reviews(texts, [0] * len(texts), convbert.Tokenizer(VOCAB / "kowiki.model"), 128)
-    args = argparse.Namespace(device=torch.device("cpu"), precision="fp32", batch_size=4)
-    return convbert.classify(model, reviews, args).softmax(-1).tolist()
+    """By convbert.Classifier: [n, 2]."""
+    classifier = convbert.Classifier.from_pretrained(folder, "cpu", batch_size=4)
+    return [list(answer["scores"].values()) for answer in classifier(texts, all_scores=True)]
 
 
 def test_classification_pipeline_gives_our_probabilities(folders):
@@ -269,29 +268,49 @@ def test_config_says_what_auto_classes_ask(folders):
 
 def test_fill_mask_pipeline_gives_our_probabilities(folders):
     pipeline = transformers.pipeline("fill-mask", str(folders / "pretrain"), device="cpu")
-    model = convbert.ConvBertForMaskedLM.from_pretrained(folders / "pretrain", new_head=False).eval()
-    ours = convbert.Tokenizer(VOCAB / "kowiki.model")
+    model = convbert.ConvBertForMaskedLM.from_pretrained(folders / "pretrain", new_head=False)
+    ours = convbert.Tokenizer(folders / "pretrain/spiece.model")
     for text in ("대한민국의 수도는[MASK]이다.", "[MASK] 좋았어요"):
         ids = torch.tensor([[ours.cls, *ours.encode([text])[0], ours.sep]])
         with torch.no_grad():
             best = model(ids).logits[ids == ours.mask][0].softmax(-1).topk(5)
         theirs = pipeline(text)
-        assert [answer["score"] for answer in theirs] == pytest.approx(best.values.tolist(), abs=1e-5)
+        scores = [answer["score"] for answer in theirs]
+        assert scores == pytest.approx(best.values.tolist(), abs=1e-5)
         assert [answer["token"] for answer in theirs] == best.indices.tolist()
+
+
+def test_transformers_fails_where_the_tokenizer_is_of_another_vocabulary(config, tmp_path):
+    """Rather than make one up; and it is said with which command the right one is made."""
+    stirred(convbert.ConvBertForSequenceClassification(config)).save_pretrained(tmp_path)
+    shutil.copytree(convbert.ROOT / "vocab", tmp_path / "vocab")
+    model = tmp_path / "vocab/kowiki.model"
+    model.write_bytes(model.read_bytes() + b"\x5a\x00")  # a field that SentencePiece skips
+    assert not convbert.Tokenizer(model).save(tmp_path)
+    assert (tmp_path / "spiece.model").read_bytes() == model.read_bytes()
+    with pytest.raises((ValueError, OSError)):
+        open_tokenizer(tmp_path)
+    with pytest.raises((ValueError, OSError)):
+        transformers.pipeline("text-classification", str(tmp_path), device="cpu")(REVIEWS)
+    assert len(our_probabilities(tmp_path, REVIEWS)) == len(REVIEWS)
 
 
 # ---- A published model
 
 PUBLISHED = {  # config.json of the published small model, but for the number of layers
-    "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "conv_kernel_size": 9, "embedding_size": 128,
-    "eos_token_id": 2, "head_ratio": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size": 256,
-    "initializer_range": 0.02, "intermediate_size": 1024, "layer_norm_eps": 1e-12,
-    "max_position_embeddings": 512, "model_type": "convbert", "num_attention_heads": 4, "num_groups": 1,
-    "num_hidden_layers": 2, "pad_token_id": 0, "type_vocab_size": 2, "vocab_size": 30522}
+    "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "conv_kernel_size": 9,
+    "embedding_size": 128, "eos_token_id": 2, "head_ratio": 2, "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1, "hidden_size": 256, "initializer_range": 0.02,
+    "intermediate_size": 1024, "layer_norm_eps": 1e-12, "max_position_embeddings": 512,
+    "model_type": "convbert", "num_attention_heads": 4, "num_groups": 1, "num_hidden_layers": 2,
+    "pad_token_id": 0, "type_vocab_size": 2, "vocab_size": 30522}
 
 
 def published(folder):
-    """config.json, vocab.txt, and pytorch_model.bin as of older versions, with a head; returns the words."""
+    """config.json, vocab.txt, and an older version's pytorch_model.bin with a head.
+
+    Returns the words.
+    """
     (folder / "config.json").write_text(json.dumps(PUBLISHED))
     words = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words += ["the", "film", "was", "good", "##ly", "."]
@@ -308,14 +327,12 @@ def published(folder):
 def test_an_english_folder_in_the_published_layout_opens_here(tmp_path, capsys):
     torch.manual_seed(0)
     words = published(tmp_path)
-    ours = convbert.ConvBertModel.from_pretrained(tmp_path).eval()
-    new, unused = capsys.readouterr().err.split("not used are")
-    assert "new are none" in new
-    assert "discriminator_predictions" in unused
-    assert "position_ids" not in unused
+    ours = convbert.ConvBertModel.from_pretrained(tmp_path)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("pytorch_model.bin: begins anew: nothing; not used: replaced token head")
     batch = open_tokenizer(tmp_path)("The film was goodly.", return_tensors="pt")
     pieces = ["[CLS]", "the", "film", "was", "good", "##ly", ".", "[SEP]"]
     assert batch["input_ids"].tolist() == [[words.index(piece) for piece in pieces]]
     theirs = transformers.AutoModel.from_pretrained(tmp_path).eval()
     with torch.no_grad():
-        torch.testing.assert_close(ours(**batch), theirs(**batch).last_hidden_state, atol=1e-5, rtol=1e-5)
+        same(ours(**batch), theirs(**batch).last_hidden_state)

@@ -60,42 +60,214 @@ def test_grouped_linear_is_block_diagonal(groups, shape):
 
 
 def test_dropout_is_live_in_training_alone():
-    model = randomise(ConvBertModel(tiny(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)))
+    config = tiny(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    model = randomise(ConvBertModel(config))
     ids = random_ids(2, 12)
     assert not torch.equal(model.train()(ids), model(ids))
     assert torch.equal(model.eval()(ids), model(ids))
 
 
+# ---- Dropout
+
 @pytest.mark.parametrize("p", [26 / 256, 0.5])  # a random byte decides: in steps of 1/256
 def test_dropout_drops_its_share_and_makes_up_for_it(p):
     layer = convbert.ConvBertLayer(tiny(hidden_dropout_prob=p)).train()
     x = torch.ones(200, 200, requires_grad=True)
-    y = layer.dropout(x)
-    assert abs((y == 0).float().mean() - p) < 0.01
-    same(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - p)))
-    same(torch.autograd.grad(y.sum(), x)[0], y)
+    for dropout in (layer.output.dropout, layer.attention.output.dropout):
+        y = dropout(x)
+        assert abs((y == 0).float().mean() - p) < 0.01
+        same(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - p)))
+        same(torch.autograd.grad(y.sum(), x)[0], y)
 
 
-@pytest.mark.parametrize("rows, calls", [(15, 0), (16, 6)])  # of 128 tokens: 2,048 are where it begins
-def test_recomputing_changes_neither_loss_nor_gradients(rows, calls, monkeypatch):
-    model = make(ConvBertForMaskedLM, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).train()
-    inputs, labels = masked_batch(rows, 128)
-    counted = []
+@pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (2, 64, 129)])
+def test_dropout_takes_any_shape_and_type(shape):
+    layer = convbert.Dropout(0.5).train()
+    for dtype in (torch.float32, torch.bfloat16, torch.double):
+        y = layer(torch.ones(shape, dtype=dtype))
+        assert y.shape == shape and y.dtype == dtype
+        assert set(y.unique().tolist()) <= {0.0, 2.0}
 
-    def run(checkpoint):
-        monkeypatch.setattr(convbert, "checkpoint", checkpoint)
-        torch.manual_seed(0)  # of dropout
-        loss = model(inputs, labels=labels).loss
-        return loss, gradients(model, loss)
 
-    def keep(f, *x, use_reentrant, preserve_rng_state, **options):
-        counted.append(len(x[0].shape) > 2)  # the loss, of rows [m, V], is recomputed at any size but tiny
-        return f(*x, **options)
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
+def test_dropout_has_the_statistics_of_pytorchs(p):
+    """Mean and spread; independent elements, from neighbour to neighbour and from call to call."""
+    def statistics(layer):
+        first, second = (layer.train()(torch.ones(1000, 1000)) != 0 for _ in range(2))
+        first, second = first.double(), second.double()
+        return torch.stack([first.mean(), (first[:, 1:] * first[:, :-1]).mean(),
+                            (first[1:] * first[:-1]).mean(), (first * second).mean(),
+                            first.mean(0).std(), first.mean(1).std()])
 
-    (loss, grads), (kept_loss, kept_grads) = run(convbert.checkpoint), run(keep)
-    assert torch.equal(loss, kept_loss)
-    same_gradients(grads, kept_grads)
-    assert sum(counted) == calls  # in each of the two layers: span key, convolution, feed-forward network
+    ours, theirs = statistics(convbert.Dropout(p)), statistics(nn.Dropout(p))
+    same(ours, theirs, 0.005)  # p is rounded to 1/256, by up to 0.002
+    y = convbert.Dropout(p).train()(torch.ones(1000, 1000))
+    same(y.mean(), torch.tensor(1.0), 0.015)
+
+
+def test_the_seed_decides_dropout():
+    layer, x = convbert.Dropout(0.5).train(), torch.ones(50, 50)
+    torch.manual_seed(3)
+    first, second = layer(x), layer(x)
+    torch.manual_seed(3)
+    assert torch.equal(layer(x), first) and not torch.equal(first, second)
+
+
+def test_dropout_drops_nothing_where_it_shall_not():
+    x = torch.randn(50, 50)
+    assert torch.equal(convbert.Dropout(0.5).eval()(x), x)
+    assert torch.equal(convbert.Dropout(0.0).train()(x), x)
+
+
+def test_all_dropout_is_found_as_pytorchs():
+    """Pretraining turns it off by that."""
+    model = ConvBertForSequenceClassification(tiny(hidden_dropout_prob=0.3)).train()
+    ids = random_ids(2, 12)
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    assert model.config.hidden_dropout_prob == 0.3
+
+
+# ---- As PyTorch's modules
+
+class Wrapped(nn.Module):
+    """A layer behind another module: who reads its weight from outside finds none."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.base = layer
+
+    def forward(self, x):
+        return self.base(x)
+
+
+class LowRank(Wrapped):
+    """base(x) + up(down(x)), as in LoRA: the base is frozen, and `up` begins at 0."""
+
+    def __init__(self, layer):
+        super().__init__(layer.requires_grad_(False))
+        self.down = nn.Linear(layer.in_features, 2, bias=False)
+        self.up = nn.Linear(2, layer.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+def wrap(model, wrapper, kinds, names=None):
+    """Puts the wrapper around the model's layers of these kinds and names; returns the wrappers."""
+    found = []
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, kinds) and (names is None or name in names):
+                found.append(wrapper(child))
+                setattr(module, name, found[-1])
+    return found
+
+
+@conv_types
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("name", ["query", "key", "value"])
+def test_a_low_rank_adapter_takes_part(conv_type, training, name):
+    model, ids = make(ConvBertModel, conv_type=conv_type).train(training), random_ids(2, 12)
+    before = model(ids)
+    adapters = wrap(model, LowRank, nn.Linear, [name])
+    assert len(adapters) == 2
+    assert torch.equal(model(ids), before)  # `up` is still 0
+    for adapter in adapters:
+        nn.init.normal_(adapter.up.weight)
+    after = model(ids)
+    assert (after - before).abs().max() > 1e-2
+    (after * torch.randn_like(after)).sum().backward()
+    for adapter in adapters:
+        assert adapter.base.weight.grad is None
+        assert adapter.up.weight.grad.any() and adapter.down.weight.grad.any()
+
+
+@conv_types
+@pytest.mark.parametrize("cls", [*MODELS, ConvBertForPreTraining], ids=lambda cls: cls.__name__)
+def test_no_weight_is_read_around_its_module(cls, conv_type):
+    model = make(cls, conv_type=conv_type, num_groups=2, embedding_size=8)
+    ids, labels = masked_batch()
+    inputs = dict(input_ids=ids, attention_mask=length_mask([14, 9, 5], 14))
+    if cls is ConvBertForPreTraining:
+        inputs["labels"] = labels
+
+    def output():
+        torch.manual_seed(7)  # of what the generator draws
+        return answer(model, **inputs)
+
+    before = output()
+    kinds = (nn.Linear, nn.Conv1d, nn.LayerNorm, nn.Embedding, convbert.GroupedLinear,
+             convbert.SeparableConv1D)
+    assert len(wrap(model, Wrapped, kinds)) > 20
+    assert torch.equal(output(), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.ao.quantization:DeprecationWarning")
+@conv_types
+@pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
+def test_dynamic_quantisation_changes_little(cls, conv_type):
+    from torch.ao.quantization import quantize_dynamic
+
+    model = make(cls, conv_type=conv_type, embedding_size=8)
+    inputs = some_inputs() | dict(attention_mask=length_mask([11, 6], 11))
+    before, small = answer(model, **inputs), quantize_dynamic(model, {nn.Linear})
+    attention = small.encoder if cls is ConvBertModel else small.convbert.encoder
+    assert "quantized" in type(attention.layer[0].attention.self.query).__module__
+    off = (answer(small, **inputs) - before).norm() / before.norm()
+    assert 0 < off < 0.1
+
+
+OTHER_SIZES = [(1, 1), (2, 5), (5, 40), (3, 257), (1, 300)]  # batch, length
+
+
+def padded_inputs(B, T):
+    """Positional: ids, mask, types; each row of a length of its own."""
+    lengths = [max(1, T - 2 * row) for row in range(B)]
+    return random_ids(B, T), length_mask(lengths, T), torch.randint(2, (B, T))
+
+
+@conv_types
+@pytest.mark.parametrize("cls", [ConvBertModel, ConvBertForSequenceClassification],
+                         ids=lambda cls: cls.__name__)
+def test_an_exported_program_takes_any_size(cls, conv_type):
+    model = make(cls, conv_type=conv_type, num_groups=2, embedding_size=8)
+    B, T = torch.export.Dim("B", min=1, max=64), torch.export.Dim("T", min=1, max=320)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    program = torch.export.export(model, padded_inputs(3, 17),
+                                  dynamic_shapes={name: {0: B, 1: T} for name in names})
+    for size in OTHER_SIZES:
+        inputs = padded_inputs(*size)
+        ours, theirs = model(*inputs), program.module()(*inputs)
+        if cls is not ConvBertModel:
+            ours, theirs = ours.logits, theirs.logits
+        same(theirs, ours)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning",
+                            "ignore::torch.jit.TracerWarning")
+@conv_types
+@pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)
+def test_an_onnx_file_takes_any_size(cls, conv_type, tmp_path):
+    pytest.importorskip("onnx", reason="onnx is optional")
+    from onnx.reference import ReferenceEvaluator
+
+    model = make(cls, conv_type=conv_type, num_groups=2, embedding_size=8)
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    with torch.no_grad():
+        torch.onnx.export(model, padded_inputs(3, 17), tmp_path / "model.onnx", dynamo=False,
+                          input_names=names, output_names=["output"], opset_version=17,
+                          dynamic_axes={name: {0: "B", 1: "T"} for name in names})
+    session = ReferenceEvaluator(tmp_path / "model.onnx")
+    for size in OTHER_SIZES:
+        inputs = padded_inputs(*size)
+        given = {name: tensor.numpy() for name, tensor in zip(names, inputs)}
+        [theirs] = session.run(None, given)
+        same(torch.from_numpy(theirs), answer(model, **dict(zip(names, inputs))))
 
 
 # ---- Padding
@@ -115,7 +287,8 @@ def test_padding_changes_neither_hidden_states_nor_gradients(conv_type, pads, tr
     alone = model(ids)
     beside = model(*beside_pads(ids, pads))[:, :12]
     same(beside, alone)
-    same_gradients(gradients(model, (beside * weights).sum()), gradients(model, (alone * weights).sum()))
+    padded = gradients(model, (beside * weights).sum())
+    same_gradients(padded, gradients(model, (alone * weights).sum()))
 
 
 @conv_types
@@ -142,14 +315,16 @@ def test_what_stands_in_padding_is_never_read():
 def test_a_mask_of_ones_is_no_mask():
     model, ids = make(ConvBertModel), random_ids(2, 12)
     same(model(ids, torch.ones_like(ids)), model(ids))
-    assert torch.equal(model(ids, torch.ones_like(ids)), model(ids, torch.ones(2, 12, dtype=torch.bool)))
+    as_bool = model(ids, torch.ones(2, 12, dtype=torch.bool))
+    assert torch.equal(model(ids, torch.ones_like(ids)), as_bool)
 
 
 @pytest.mark.parametrize("conv_type", ["sdconv", "dynamic", "light"])
 @pytest.mark.parametrize("pads", [1, 8, 112])
 def test_without_the_mask_padding_leaks(conv_type, pads):
-    """The control of the tests above: were the model blind to its neighbours, they would show nothing."""
-    model, ids = make(ConvBertModel, conv_type=conv_type, conv_padding_mask=False), random_ids(1, 12)
+    """The control of the tests above: a model blind to its neighbours would pass them, too."""
+    model = make(ConvBertModel, conv_type=conv_type, conv_padding_mask=False)
+    ids = random_ids(1, 12)
     with torch.no_grad():
         off = (model(*beside_pads(ids, pads))[:, :12] - model(ids)).abs().max()
     assert off > 1e-3
@@ -174,24 +349,25 @@ def test_parameter_counts_of_the_published_sizes(cls, size, count):
     assert sum(p.numel() for p in on_paper(cls, size).parameters()) == count
 
 
-@pytest.mark.parametrize("size, width, heads", [("small", 64, 1), ("medium-small", 96, 2), ("base", 256, 4)])
+@pytest.mark.parametrize("size, width, heads", [
+    ("small", 64, 1), ("medium-small", 96, 2), ("base", 256, 4)])
 def test_generator_is_narrow(size, width, heads):
     generator = on_paper(ConvBertForPreTraining, size).generator
-    layer = generator.convbert.encoder["layer"][0]
-    assert layer.attention["self"].query.in_features == width
-    assert layer.intermediate["dense"].bias.numel() == 4 * width
+    layer = generator.convbert.encoder.layer[0]
+    assert layer.attention.self.query.in_features == width
+    assert layer.intermediate.dense.bias.numel() == 4 * width
     assert generator.config.num_attention_heads == heads
-    assert len(generator.convbert.encoder["layer"]) == 12
+    assert len(generator.convbert.encoder.layer) == 12
 
 
 @pytest.mark.parametrize("cls", [*MODELS, ConvBertForPreTraining], ids=lambda cls: cls.__name__)
 @conv_types
 @pytest.mark.parametrize("groups", [1, 2])
 def test_initialisation(cls, conv_type, groups):
-    """Normal cut at two sigma, which leaves 0.88 of the deviation; depthwise kernels wide, at 1/K."""
+    """Normal cut at two sigma, which leaves 0.88 of the deviation; depthwise kernels at 1/K."""
     K, sizes = 7, dict(vocab_size=500, embedding_size=64, hidden_size=128, intermediate_size=256)
-    model = cls(tiny(**sizes, num_hidden_layers=1, num_groups=groups, pad_token_id=3, conv_type=conv_type,
-                     conv_kernel_size=K))
+    model = cls(tiny(**sizes, num_hidden_layers=1, num_groups=groups, pad_token_id=3,
+                     conv_type=conv_type, conv_kernel_size=K))
     for name, p in model.named_parameters():
         if "LayerNorm.weight" in name:
             assert (p == 1).all(), name
@@ -222,7 +398,7 @@ def test_initializer_range_is_heeded():
 def test_a_folder_saved_here_opens_here(tmp_path, capsys, cls, conv_type):
     model = make(cls, embedding_size=8, num_groups=2, conv_type=conv_type)
     again = cls.from_pretrained(saved(model, tmp_path), new_head=False)
-    assert again.config == model.config
+    assert again.config == model.config and not again.training
     assert capsys.readouterr().err == ""
     inputs = some_inputs()
     assert torch.equal(answer(again, **inputs), answer(model, **inputs))
@@ -234,7 +410,8 @@ def test_saving_twice_gives_the_same_bytes_and_nothing_else(tmp_path, cls):
     first, second = saved(model, tmp_path / "first"), saved(model, tmp_path / "second")
     saved(model, second)  # over what is there
     for folder in (first, second):
-        assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+        found = sorted(path.name for path in folder.iterdir())
+        assert found == ["config.json", "model.safetensors"]
     for name in ("config.json", "model.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
 
@@ -262,37 +439,69 @@ def test_backbones_load_with_and_without_prefix(tmp_path, cls, prefix, stray):
     same(answer(getattr(model, "convbert", model), **inputs), answer(backbone, **inputs))
 
 
-def reported(capsys):
-    """The parameters named as new and as not used in the report on stderr."""
+def reported(capsys, folder):
+    """What is named as beginning anew, and as not used, in the line on stderr."""
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    new, unused = captured.err.split("not used are")
-    return new, unused
+    text = captured.err.removeprefix(f"{folder / 'model.safetensors'}: begins anew: ")
+    assert text != captured.err
+    new, unused = text.rstrip("\n").split("; not used: ")
+    return new.split(", "), unused.split(", ")
 
 
-def test_new_and_unused_parameters_are_reported(tmp_path, capsys):
-    saved(make(ConvBertForMaskedLM), tmp_path)
-    ConvBertForSequenceClassification.from_pretrained(tmp_path)
-    new, unused = reported(capsys)
-    for name in ("dense.weight", "dense.bias", "out_proj.weight", "out_proj.bias"):
-        assert f"classifier.{name}" in new
-    assert "generator_predictions.dense.weight" in unused
-    assert "embeddings" not in new + unused
-    assert "encoder" not in new + unused
+HEADS = [  # from, to, what begins anew, what is not used
+    (ConvBertForMaskedLM, ConvBertForSequenceClassification, ["classification head"],
+     ["masked LM head"]),
+    (ConvBertForSequenceClassification, ConvBertForMaskedLM, ["masked LM head"],
+     ["classification head"]),
+    (ConvBertForMaskedLM, ConvBertModel, ["nothing"], ["masked LM head"]),
+    (ConvBertModel, ConvBertForMaskedLM, ["masked LM head"], ["nothing"]),
+    (ConvBertForPreTraining, ConvBertModel, ["nothing"], ["replaced token head", "generator"]),
+    (ConvBertForPreTraining, ConvBertForSequenceClassification, ["classification head"],
+     ["replaced token head", "generator"]),
+    (ConvBertForMaskedLM, ConvBertForPreTraining, ["replaced token head", "generator"],
+     ["masked LM head"]),
+]
 
 
-def test_embeddings_from_a_folder_are_not_reported_as_new(tmp_path, capsys):
-    """The generator's embeddings are the discriminator's."""
+@pytest.mark.parametrize("source, cls, new, unused", HEADS,
+                         ids=lambda value: getattr(value, "__name__", ""))
+def test_heads_that_begin_anew_and_that_are_not_used_are_told(source, cls, new, unused, tmp_path,
+                                                              capsys):
+    saved(make(source, embedding_size=8), tmp_path)
+    cls.from_pretrained(tmp_path)
+    got = reported(capsys, tmp_path)
+    assert [sorted(part) for part in got] == [sorted(new), sorted(unused)]
+
+
+def test_other_classes_begin_a_new_head(tmp_path, capsys):
+    model = make(ConvBertForSequenceClassification)
+    names = {0: "a", 1: "b", 2: "c"}
+    for changes in (names, {0: "a", 1: "b"}):  # the second of them has the shape of the old head
+        saved(model, tmp_path)
+        other = ConvBertForSequenceClassification.from_pretrained(tmp_path, id2label=changes)
+        assert reported(capsys, tmp_path)[0] == ["classification head"]
+        assert other.config.id2label == changes
+        assert other.classifier.out_proj.weight.size(0) == len(changes)
+        assert not torch.equal(other.classifier.dense.weight, model.classifier.dense.weight)
+        refusal(ConvBertForSequenceClassification.from_pretrained, tmp_path, False,
+                id2label=changes)
+    same_names = dict(model.config.id2label)
+    again = ConvBertForSequenceClassification.from_pretrained(tmp_path, id2label=same_names)
+    assert torch.equal(again.classifier.dense.weight, model.classifier.dense.weight)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_new_generator_has_the_embeddings_of_the_folder(tmp_path, capsys):
+    """They are the discriminator's."""
     backbone = make(ConvBertModel)
     model = ConvBertForPreTraining.from_pretrained(saved(backbone, tmp_path))
     assert torch.equal(model.generator.convbert.embeddings.word_embeddings.weight,
                        backbone.embeddings.word_embeddings.weight)
-    new, _ = reported(capsys)
-    assert "discriminator_predictions.dense.weight" in new
-    assert "generator.convbert.encoder.layer.0.attention.self.query.weight" in new
-    assert "embeddings.word_embeddings" not in new
-    assert "generator_lm_head.weight" not in new
+    new, unused = reported(capsys, tmp_path)
+    assert sorted(new) == ["generator", "replaced token head"]  # and no embeddings
+    assert unused == ["nothing"]
 
 
 @pytest.mark.parametrize("cls", [ConvBertForMaskedLM, ConvBertForSequenceClassification])
@@ -303,7 +512,8 @@ def test_a_missing_head_is_refused_where_one_is_needed(tmp_path, cls):
 
 
 @models
-@pytest.mark.parametrize("lost", ["embeddings.LayerNorm.bias", "layer.1.attention.self.query.weight"])
+@pytest.mark.parametrize("lost", ["embeddings.LayerNorm.bias",
+                                  "layer.1.attention.self.query.weight"])
 def test_a_missing_backbone_parameter_is_refused_and_named(tmp_path, cls, lost):
     def change(weights):
         return {name: tensor for name, tensor in weights.items() if not name.endswith(lost)}
@@ -393,7 +603,7 @@ def test_a_bin_saved_on_a_gpu_is_read_without_one(tmp_path):
     given, moved = tmp_path / "on_cpu.bin", tmp_path / "pytorch_model.bin"
     torch.save(model.state_dict(), given)
     with zipfile.ZipFile(given) as old, zipfile.ZipFile(moved, "w") as new:
-        for name in old.namelist():  # each tensor's device stands in the pickle as a string after its length
+        for name in old.namelist():  # the pickle has each tensor's device, after its length
             new.writestr(name, old.read(name).replace(b"\3\0\0\0cpu", b"\6\0\0\0cuda:0"))
     ids = random_ids(2, 11)
     assert torch.equal(ConvBertModel.from_pretrained(tmp_path)(ids), model(ids))

@@ -1,4 +1,4 @@
-"""pictures.py: the arrays behind a picture, what the pictures show, and that they never cost a training."""
+"""pictures.py: the arrays behind a picture, what pictures show, and that they cost no training."""
 
 import json
 import sys
@@ -12,10 +12,12 @@ import pictures
 from convbert import ConvBertModel
 
 LINES = [  # of a metrics.jsonl
-    {"step": 0, "eval_accuracy": 0.5, "eval_loss": 0.7, "eval_samples": 4, "confusion_matrix": [[2, 0]] * 2},
+    {"step": 0, "eval_accuracy": 0.5, "eval_loss": 0.7, "eval_samples": 4,
+     "confusion_matrix": [[2, 0]] * 2},
     {"step": 10, "loss": 0.6, "learning_rate": 2e-4, "tokens_per_second": 900.0, "seconds": 3.5},
     {"step": 20, "loss": 0.4, "learning_rate": 1e-4, "tokens_per_second": 950.0, "seconds": 7.25},
-    {"step": 20, "eval_accuracy": 0.75, "eval_loss": 0.5, "eval_samples": 4, "confusion_matrix": [[1, 1]]},
+    {"step": 20, "eval_accuracy": 0.75, "eval_loss": 0.5, "eval_samples": 4,
+     "confusion_matrix": [[1, 1]]},
 ]
 
 
@@ -38,7 +40,8 @@ def run(tmp_path):
     scores = {"eval_accuracy": 0.8, "eval_f1": 0.75, "confusion_matrix": [[1500, 500], [250, 750]]}
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
     (tmp_path / "eval_results.json").write_text(json.dumps(scores))
-    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "negative", "1": "positive"}}))
+    config = {"id2label": {"0": "negative", "1": "positive"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     return tmp_path
 
 
@@ -84,7 +87,7 @@ def save_font(path, *families_and_letters):
     return path
 
 
-# ---- What the model looks at -------------------------------------------------------------------------------
+# ---- What the model looks at
 @pytest.mark.parametrize("layer", (1, 2))
 def test_attention_is_that_of_hugging_face(layer, tmp_path):
     hf = pytest.importorskip("transformers")
@@ -102,11 +105,11 @@ def naive_kernels(mixed, x):
     """[N, T, K] by loops, in double precision, from the input [T, H] of a layer."""
     w = {name: tensor.detach().double().numpy() for name, tensor in mixed.state_dict().items()}
     x, T, N = x.double().numpy(), len(x), mixed.N
-    if mixed.conv_type == "light":
+    if "conv_kernel" in w:
         scores = np.stack([w["conv_kernel"]] * T, 1)
     else:
         source = x @ w["conv_out_layer.weight"].T + w["conv_out_layer.bias"]
-        if mixed.conv_type == "dynamic":
+        if "key_conv_attn_layer.bias" not in w:
             a, gate = np.split(source, 2, axis=1)
             source = a / (1 + np.exp(-gate))
         else:
@@ -116,7 +119,8 @@ def naive_kernels(mixed, x):
                     if 0 <= t + j - depthwise.shape[1] // 2 < T:
                         spans[t] += depthwise[:, j] * x[t + j - depthwise.shape[1] // 2]
             key = spans @ w["key_conv_attn_layer.pointwise.weight"][..., 0].T
-            source = (key + w["key_conv_attn_layer.bias"].T) * (x @ w["query.weight"].T + w["query.bias"])
+            query = x @ w["query.weight"].T + w["query.bias"]
+            source = (key + w["key_conv_attn_layer.bias"].T) * query
         scores = source @ w["conv_kernel_layer.weight"].T + w["conv_kernel_layer.bias"]
         scores = scores.reshape(T, N, -1).transpose(1, 0, 2)
     scores = np.exp(scores - scores.max(-1, keepdims=True))
@@ -133,7 +137,7 @@ def test_kernels_by_hand(conv_type):
         assert kernels is None and attention.shape == (4, 7, 7)
         return
     x = model.embeddings_project(model.embeddings(ids[None]))[0]
-    expected = naive_kernels(model.encoder["layer"][0].attention["self"], x)
+    expected = naive_kernels(model.encoder.layer[0].attention.self, x)
     assert kernels.shape == expected.shape == (2, 7, 9)
     assert np.abs(kernels - expected).max() < 1e-5
 
@@ -177,12 +181,13 @@ def test_mixed_attention_shows_both_halves(conv_type, shown, fonts, tmp_path):
 def test_pictures_grow_with_the_text(shown, fonts, tmp_path):
     fonts()
     for T in (5, 40):
-        pictures.mixed_attention(make(ConvBertModel), random_ids(T), ["조각"] * T, 1, tmp_path / "a.png")
+        pieces = ["조각"] * T
+        pictures.mixed_attention(make(ConvBertModel), random_ids(T), pieces, 1, tmp_path / "a.png")
     short, long = (figure.get_size_inches() for figure in shown)
     assert (long > short + 5).all()
 
 
-# ---- Fonts -------------------------------------------------------------------------------------------------
+# ---- Fonts
 def test_finds_the_font_that_holds_hangul(fonts, tmp_path, capsys):
     latin = save_font(tmp_path / "a.ttf", ("Latin Only", "AB"))
     broken = tmp_path / "b.ttf"
@@ -199,12 +204,13 @@ def test_finds_the_font_that_holds_hangul(fonts, tmp_path, capsys):
 def test_without_such_a_font_there_is_one_hint_and_a_picture(fonts, recwarn, tmp_path, capsys):
     fonts(save_font(tmp_path / "a.ttf", ("Latin Only", "AB")))
     for _ in range(2):
-        pictures.mixed_attention(make(ConvBertModel), random_ids(2), ["▁한", "국"], 1, tmp_path / "a.png")
+        pieces = ["▁한", "국"]
+        pictures.mixed_attention(make(ConvBertModel), random_ids(2), pieces, 1, tmp_path / "a.png")
     assert capsys.readouterr().err.count("\n") == 1 and (tmp_path / "a.png").exists()
     assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
 
 
-# ---- Runs --------------------------------------------------------------------------------------------------
+# ---- Runs
 def drawn(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
 
@@ -244,7 +250,8 @@ def test_events_are_the_log(run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     for _ in range(2):  # the second set takes the place of the first
         pictures.events(run)
-    assert len(list((run / "tensorboard").iterdir())) == 1 and not (run / "tensorboard.tmp").exists()
+    assert len(list((run / "tensorboard").iterdir())) == 1
+    assert not (run / "tensorboard.tmp").exists()
     found = EventAccumulator(str(run / "tensorboard")).Reload()
     scalars = {tag: [(event.step, round(event.value, 6)) for event in found.Scalars(tag)]
                for tag in found.Tags()["scalars"]}

@@ -1,18 +1,25 @@
-"""Part 8, the run folder: whenever a training is killed, the same command run again ends in the same bytes.
+"""Part 9, the run folder: a training that is killed ends, run again, in the same bytes.
 
-Most runs take place in this process. Those that are to be killed are forked off a server that has imported
-all there is to import, which saves the seconds of a start.
+Most runs take place in this process.  Those that are to be killed are forked off a server that has
+imported all there is to import, which saves the seconds of a start.
 """
 
+import contextlib
+import errno
+import fcntl
 import itertools
 import json
 import multiprocessing
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
+from argparse import Namespace
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -21,8 +28,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
+    AT_UPDATE,
     MODEL,
     SIGNALS,
+    Crash,
     Harm,
     at_call,
     checkpoints,
@@ -32,15 +41,16 @@ from helpers import (
     listing,
     losses,
     plain,
+    pretraining,
     records,
     results,
+    run,
     steps,
     train,
     zipped,
 )
 
 import convbert
-import runs
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,10 @@ def reference(tmp_path_factory):
 # ---- Processes that are killed
 
 def in_child(options, folder, log, snapshots=None):
-    """The command line in a process of its own. At every change a copy of the folder goes into snapshots."""
+    """The command line in a process of its own.
+
+    At every change a copy of the folder goes into snapshots.
+    """
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -73,12 +86,13 @@ def in_child(options, folder, log, snapshots=None):
 
 
 def take_snapshots(folder, snapshots):
-    """Python tells an audit hook of each change before it is made: a kill then leaves what is there."""
+    """Python tells an audit hook of each change before it is made: that is what a kill leaves."""
+    changes = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
     last, busy = None, False
 
     def hook(event, args):
         nonlocal last, busy
-        if busy or event not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"):
+        if busy or event not in changes:
             return
         busy = True
         stats = [(str(path), path.stat()) for path in sorted(folder.rglob("*"))]
@@ -93,15 +107,17 @@ def take_snapshots(folder, snapshots):
 
 @pytest.fixture(scope="module")
 def start():
-    """start(options, folder, log, ...) -> a running process; in_child tells what it does."""
+    """start(options, folder, log, ...) -> a running process, which does what in_child does."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["convbert", "pandas", "pytest", "torch._dynamo"])  # AdamW needs the last
-    with mock.patch.dict(os.environ, PYTHONPATH=f"{convbert.ROOT}{os.pathsep}{Path(__file__).parent}"):
+    # AdamW needs the last:
+    context.set_forkserver_preload(["convbert", "pandas", "pytest", "torch._dynamo"])
+    path = f"{convbert.ROOT}{os.pathsep}{Path(__file__).parent}"
+    with mock.patch.dict(os.environ, PYTHONPATH=path):
         forkserver.ensure_running()
     processes = []
 
-    def start(*args):
-        processes.append(context.Process(target=in_child, args=args))
+    def start(*args, target=in_child):
+        processes.append(context.Process(target=target, args=args))
         processes[-1].start()
         return processes[-1]
 
@@ -118,7 +134,7 @@ def stamp(path):
 
 
 def moment(kind, folder, total, rng):
-    """A function that says whether the process now started has come to that point of its total steps."""
+    """A function that says whether the process now started has come to that point of all steps."""
     metrics, temporary = folder / "metrics.jsonl", folder / "checkpoint.tmp"
     newest = max(checkpoints(folder), default=0)
     old_metrics, old_temporary, step = stamp(metrics), stamp(temporary), newest + rng.integers(1, 4)
@@ -130,7 +146,8 @@ def moment(kind, folder, total, rng):
     return {
         "start": lambda: True,
         "step": lambda: last()["step"] >= step,
-        "evaluation": lambda: last()["step"] % 5 == 0 and ("learning_rate" in last() or last()["step"] == 0),
+        "evaluation": lambda: last()["step"] == 0 or (
+            last()["step"] % 5 == 0 and "learning_rate" in last()),
         "checkpoint": lambda: stamp(temporary) not in (None, old_temporary),
         "rotation": lambda: max(checkpoints(folder), default=0) > newest,
         "finish": lambda: last()["step"] == total,
@@ -144,7 +161,8 @@ def kinds_of_kills(kills, rng):
     return [*itertools.islice(rounds, kills - 1), "finish"]
 
 
-JOBS = [f"{job}{variant}" for variant in ("", " wrap", " bf16") for job in ("mlm", "rtd", "finetune")]
+JOBS = [f"{job}{variant}" for variant in ("", " wrap", " bf16")
+        for job in ("mlm", "rtd", "finetune")]
 MANY = [pytest.param(job, 17, marks=pytest.mark.slow) for job in JOBS[:3]]
 
 
@@ -154,12 +172,10 @@ def test_killed_at_random_and_run_again_gives_the_bytes_of_an_uninterrupted_run(
     total = 6 * kills
     options = command(job, data, "--max_steps", total)
     expected = reference(options)
-    folder, log, rng = tmp_path / "run", tmp_path / "log", np.random.default_rng([kills, JOBS.index(job)])
-    killed = []
+    folder, log = tmp_path / "run", tmp_path / "log"
+    rng, killed = np.random.default_rng([kills, JOBS.index(job)]), []
     for kind in kinds_of_kills(kills, rng):
         arrived = moment(kind, folder, total, rng)
-        for tokens in data.glob("*.tokens*") if kind == "start" else ():
-            tokens.unlink()  # to be made again
         process, deadline = start(options, folder, log), time.monotonic() + 120
         while process.is_alive() and not arrived():
             assert time.monotonic() < deadline, log.read_text()
@@ -191,8 +207,9 @@ def killed_everywhere(request, data, tmp_path_factory, start):
 
 
 def whole(folder, step):
-    return {"config.json", "model.safetensors", "training_state.pt"} == {
-        path.name for path in (folder / f"checkpoint-{step}").glob("*")}
+    return {path.name for path in (folder / f"checkpoint-{step}").glob("*")} == {
+        "config.json", "model.safetensors", "spiece.model", "tokenizer.json",
+        "tokenizer_config.json", "training_state.pt"}
 
 
 def has(folder, *names):
@@ -203,16 +220,24 @@ POINTS = {
     "before the first log": lambda f: not records(f),
     "before the first checkpoint": lambda f: steps(f) and not checkpoints(f),
     "in the middle of a checkpoint": lambda f: has(f, "checkpoint.tmp/model.safetensors.tmp"),
-    "before it is renamed": lambda f: has(f, "checkpoint.tmp/training_state.pt") and not whole(f, 4),
+    "before its state": lambda f: (
+        has(f, "checkpoint.tmp/tokenizer_config.json")
+        and not has(f, "checkpoint.tmp/training_state.pt")),
+    "before it is renamed": lambda f: (
+        has(f, "checkpoint.tmp/training_state.pt") and not whole(f, 4)),
     "after it is renamed": lambda f: whole(f, 2) and whole(f, 4),
-    "while the old one is removed": lambda f: has(f, "checkpoint-2") and not whole(f, 2) and whole(f, 4),
+    "while the old one is removed": lambda f: (
+        has(f, "checkpoint-2") and not whole(f, 2) and whole(f, 4)),
     "before the model": lambda f: whole(f, 4) and not has(f, "model.safetensors"),
-    "before eval_results.json": lambda f: has(f, "model.safetensors") and not has(f, "eval_results.json"),
-    "before train_results.json": lambda f: has(f, "eval_results.json") and not has(f, "train_results.json"),
+    "before eval_results.json": lambda f: (
+        has(f, "model.safetensors") and not has(f, "eval_results.json")),
+    "before train_results.json": lambda f: (
+        has(f, "eval_results.json") and not has(f, "train_results.json")),
 }
 
 
-def test_killed_between_two_changes_of_files_gives_the_same_bytes(killed_everywhere, reference, tmp_path):
+def test_killed_between_two_changes_of_files_gives_the_same_bytes(
+        killed_everywhere, reference, tmp_path):
     options, snapshots = killed_everywhere
     assert [point for point in POINTS if not any(map(POINTS[point], snapshots))] == []
     for snapshot in snapshots:
@@ -225,9 +250,9 @@ def test_killed_between_two_changes_of_files_gives_the_same_bytes(killed_everywh
 
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
 def test_signal_to_the_real_command_line(number, data, tmp_path, reference):
-    options, save_steps = command("mlm", data, "--max_steps", 80), "1000" if number in SIGNALS else "3"
+    options = command("mlm", data, "--max_steps", 80)
     argv = [sys.executable, convbert.__file__, *options, "--output_dir", tmp_path / "run"]
-    argv += ["--save_steps", save_steps]
+    argv += ["--save_steps", "1000" if number in SIGNALS else "3"]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while process.poll() is None and max(steps(tmp_path / "run"), default=0) < 4:
@@ -245,11 +270,13 @@ def test_signal_to_the_real_command_line(number, data, tmp_path, reference):
 
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("job, name, call, step", [
-    ("mlm", "training_step", 4, 4), ("rtd", "training_step", 4, 4), ("finetune", "training_step", 4, 4),
+    ("mlm", AT_UPDATE, 4, 4), ("rtd", AT_UPDATE, 4, 4), ("finetune", AT_UPDATE, 4, 4),
     ("mlm", "run_model", 1, 1),  # the first evaluation
-    ("mlm", "keep_score", 2, 6), ("mlm", "save_checkpoint", 2, 7),  # after a step: at the end of the next
+    ("mlm", "RunFolder.keep_scores", 2, 6),  # after an update: at the end of the next
+    ("mlm", "RunFolder.save_checkpoint", 2, 7),
 ])
-def test_signal_saves_at_the_end_of_the_step(number, job, name, call, step, data, tmp_path, reference):
+def test_signal_saves_at_the_end_of_the_step(
+        number, job, name, call, step, data, tmp_path, reference):
     options, folder = command(job, data), tmp_path / "run"
     with at_call(name, call, lambda: os.kill(os.getpid(), number)):
         status, _, err = train(options, folder)
@@ -263,7 +290,7 @@ def test_signal_saves_at_the_end_of_the_step(number, job, name, call, step, data
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_in_the_last_step_lets_the_run_finish(number, data, tmp_path, reference):
     options = command("mlm", data)
-    with at_call("training_step", 12, lambda: os.kill(os.getpid(), number)):
+    with at_call(AT_UPDATE, 12, lambda: os.kill(os.getpid(), number)):
         finish(options, tmp_path / "run")
     assert results(tmp_path / "run") == reference(options)
 
@@ -275,6 +302,101 @@ def test_sigint_while_the_results_are_written_stops_and_can_be_resumed(data, tmp
     assert not (tmp_path / "run/train_results.json").exists()
     finish(options, tmp_path / "run")
     assert results(tmp_path / "run") == reference(options)
+
+
+def twice(number, pause):
+    """Both come in this process, and the first one is said before the second."""
+    os.kill(os.getpid(), number)
+    assert f"{number.name}: saving after this update; once more ends" in sys.stderr.getvalue()
+    time.sleep(pause)
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("name, call", [("run_model", 2), (AT_UPDATE, 8)])  # evaluation, update
+def test_the_first_signal_is_said_at_once_and_the_second_ends_at_once(
+        number, name, call, data, tmp_path, reference):
+    options = command("mlm", data, "--max_eval_samples", "40")
+    with at_call(name, call, lambda: twice(number, 1.2)), mock.patch.object(
+            convbert, "run_model", wraps=convbert.run_model) as made:
+        assert train(options, tmp_path)[0] == 128 + number
+    assert name == AT_UPDATE or made.call_count < 3  # of the three batches of the first evaluation
+    assert checkpoints(tmp_path) == ([] if name == "run_model" else [3, 6])
+    finish(options, tmp_path)
+    assert results(tmp_path) == reference(options)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_two_signals_at_the_same_time_count_as_one(number, data, tmp_path):
+    """A terminal that closes sends two, and so does `timeout`; none is a user who has waited."""
+    with at_call(AT_UPDATE, 4, lambda: twice(number, 0)):
+        status, _, err = train(command("mlm", data), tmp_path)
+    assert (status, checkpoints(tmp_path)) == (128 + number, [3, 4])
+    assert err.count("saving after this update") == 1
+
+
+def test_an_ignored_sighup_stays_ignored(data, tmp_path, reference):
+    """So it is under nohup."""
+    options, before = command("mlm", data), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with at_call(AT_UPDATE, 4, lambda: os.kill(os.getpid(), signal.SIGHUP)):
+            convbert.main([*options, "--output_dir", str(tmp_path)])
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert results(tmp_path) == reference(options)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.parametrize("shell", [("-c",), ("--norc", "-i")], ids=["alone", "from a shell"])
+def test_a_terminal_that_closes_saves(shell, data, tmp_path):
+    """Nothing can be printed any more, and an interactive shell passes its own SIGHUP on."""
+    options = command("mlm", data, "--max_steps", 2000, "--save_steps", 1000)
+    line = " ".join([sys.executable, convbert.__file__, *options, "--output_dir", str(tmp_path)])
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", *shell, *([line] if shell == ("-c",) else [])], stdin=slave, stdout=slave,
+        stderr=slave, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(slave)
+    os.set_blocking(master, False)
+    if "-i" in shell:
+        os.write(master, f"{line}\n".encode())
+    deadline = time.monotonic() + 120
+    while max(steps(tmp_path), default=0) < 4:
+        assert time.monotonic() < deadline
+        with contextlib.suppress(BlockingIOError):
+            os.read(master, 1 << 16)
+        time.sleep(0.02)
+    os.close(master)
+    process.wait(60)
+    deadline = time.monotonic() + 30
+    while not checkpoints(tmp_path) and time.monotonic() < deadline:  # it outlives the shell
+        time.sleep(0.1)
+    assert checkpoints(tmp_path) == [max(steps(tmp_path))]
+
+
+@pytest.mark.parametrize("failure", [Crash, RuntimeError, convbert.UserError, None])
+def test_handlers_are_those_from_before_after_a_training(failure, data, tmp_path):
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    action = mock.Mock(side_effect=failure and failure("it fails"))
+    expected = {None: contextlib.nullcontext(), convbert.UserError: pytest.raises(SystemExit)}
+    with at_call(AT_UPDATE, 3, action), expected.get(failure) or pytest.raises(failure):
+        convbert.main([*command("mlm", data), "--output_dir", str(tmp_path)])
+    assert {number: signal.getsignal(number) for number in SIGNALS} == handlers
+
+
+def test_a_training_in_a_thread_has_no_handlers(data, tmp_path, reference):
+    options, seen = command("mlm", data), []
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    note = lambda: seen.append({n: signal.getsignal(n) for n in SIGNALS})  # noqa: E731
+    thread = threading.Thread(
+        target=convbert.main, args=([*options, "--output_dir", str(tmp_path)],))
+    with at_call(AT_UPDATE, 4, note):
+        thread.start()
+        thread.join()
+    assert seen == [handlers]
+    assert results(tmp_path) == reference(options)
 
 
 # ---- What --resume takes for the same run
@@ -295,11 +417,13 @@ def unfinished(data, tmp_path_factory):
 
 
 def refused(options, folder, *words):
-    """The run ends with one line on stderr, which holds these words, and has changed no file."""
+    """The last line says why, with these words, and no file has changed."""
     before = listing(folder)
     status, out, err = train(options, folder)
-    assert status == 2 and out == "" and len(err.splitlines()) == 1, err
-    assert err.startswith("convbert.py: error: ") and all(word in err for word in words), err
+    errors = [line for line in err.splitlines() if "error:" in line]
+    assert status == 2 and out == "" and err.splitlines()[-1:] == errors, err
+    assert errors[0].startswith("convbert.py: error: "), err
+    assert all(word in errors[0] for word in words), err
     assert listing(folder) == before
 
 
@@ -314,14 +438,15 @@ def test_a_finished_run_says_so_and_touches_nothing(finished):
 
 def test_a_finished_run_is_not_taken_for_one_with_other_options(finished):
     options, folder = finished
-    refused((*options, "--learning_rate", "1e-3"), folder, "learning_rate", "--overwrite_output_dir")
+    other = (*options, "--learning_rate", "1e-3")
+    refused(other, folder, "learning_rate", "--overwrite_output_dir")
     refused((*options, "--max_steps", "20"), folder, "max_steps")
 
 
 OTHER = dict(learning_rate="1e-3", seed="7", max_steps="20", batch_size="5", objective="rtd",
-             weight_decay="0.5", warmup_ratio="0.5", mlm_probability="0.2", gradient_accumulation_steps="2",
-             max_seq_length="24", precision="bf16", eval_steps="4", max_eval_samples="6",
-             max_train_samples="20", layer_decay="0.9")
+             weight_decay="0.5", warmup_ratio="0.5", mlm_probability="0.2",
+             gradient_accumulation_steps="2", max_seq_length="24", eval_steps="4",
+             max_eval_samples="6", max_train_samples="20", layer_decay="0.9", max_minutes="1")
 
 
 @pytest.mark.parametrize("name", OTHER)
@@ -332,9 +457,23 @@ def test_another_option_is_refused(name, unfinished):
 
 def test_another_corpus_is_refused(unfinished, data):
     options, folder = unfinished
-    other = shutil.copy(data / "kowiki.txt", data / "other.txt")
+    other, text = data / "other.txt", (data / "kowiki.txt").read_text(encoding="utf-8")
+    other.write_text(text.replace("다", "나", 1), encoding="utf-8")
     refused((*options, "--corpus", str(other)), folder, "corpus")  # one more
     refused([option.replace("kowiki.txt", "other.txt") for option in options], folder, "corpus")
+    refused((*options, "--valid_file", str(other)), folder, "validation_file")
+
+
+def test_another_model_to_start_from_is_refused(data, tmp_path):
+    options = list(command("mlm", data))
+    at = options.index("--config_name")
+    finish(command("mlm", data, "--max_steps", "1"), tmp_path / "one")
+    finish(command("mlm", data, "--max_steps", "2"), tmp_path / "two")
+    for name in ("one", "two"):
+        options[at : at + 2] = ["--model_name_or_path", str(tmp_path / name)]
+        if name == "one":
+            crash(options, tmp_path / "run", 8)
+    refused(options, tmp_path / "run", "model_name_or_path")
 
 
 def test_another_config_is_refused(unfinished, data):
@@ -362,9 +501,25 @@ def test_no_resume_runs_in_an_empty_folder(data, tmp_path, reference):
     assert results(tmp_path) == reference(options)
 
 
-def test_a_folder_with_other_files_is_refused(data, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    refused(command("mlm", data), tmp_path, "thesis.tex")
+STRANGERS = (".DS_Store", "train.log", "thesis.tex", "checkpoint-149 2/config.json",
+             "checkpoint-best1/model.safetensors", "checkpoint-/a", "checkpoint-best/a",
+             "checkpoint-1e3", "checkpoint-5.damaged/training_state.pt")
+
+
+def test_files_of_others_are_left_alone(data, tmp_path, reference):
+    """Those of file managers, a log that the shell redirects here, or anything else."""
+    options = command("mlm", data)
+    for name in STRANGERS:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("years of work")
+    crash(options, tmp_path, 8)
+    found = [path.name for path in convbert.checkpoints(tmp_path)]
+    assert found == ["checkpoint-3", "checkpoint-6"]
+    finish(options, tmp_path)
+    assert results(tmp_path) == reference(options)
+    finish((*options, "--overwrite_output_dir"), tmp_path)
+    assert results(tmp_path) == reference(options)
+    assert {(tmp_path / name).read_text() for name in STRANGERS} == {"years of work"}
 
 
 def test_refused_commands_have_not_hurt_the_run(unfinished, tmp_path, reference):
@@ -375,7 +530,8 @@ def test_refused_commands_have_not_hurt_the_run(unfinished, tmp_path, reference)
 
 
 @pytest.mark.parametrize("more", [
-    ("--save_steps", "2"), ("--save_steps", "1000"), ("--save_total_limit", "1"), ("--save_total_limit", "9"),
+    ("--save_steps", "2"), ("--save_steps", "1000"),
+    ("--save_total_limit", "1"), ("--save_total_limit", "9"),
 ])
 def test_options_of_saving_may_change(more, unfinished, tmp_path, reference):
     options, folder = unfinished
@@ -402,11 +558,82 @@ def test_num_threads_may_change(data, tmp_path):
     assert steps(tmp_path) == list(range(1, 13))
 
 
+INEXACT = "no longer exact to the byte"
+
+
+def without(options, name):
+    at = options.index(name)
+    return (*options[:at], *options[at + 2 :])
+
+
 def test_a_run_may_be_moved_to_another_folder(unfinished, tmp_path, reference):
     options, folder = unfinished
     shutil.copytree(folder, tmp_path / "elsewhere/run")
-    finish(options, tmp_path / "elsewhere/run")
+    assert INEXACT not in finish(options, tmp_path / "elsewhere/run")
     assert results(tmp_path / "elsewhere/run") == reference(options)
+
+
+def test_files_may_have_moved(unfinished, data, tmp_path, reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    for name in ("kowiki.txt", "config.json"):
+        shutil.copy(data / name, tmp_path / f"other-{name}")
+    moved = [option.replace(f"{data}/", f"{tmp_path}/other-") for option in options]
+    moved += ["--vocab_file", shutil.copy(convbert.ROOT / "vocab/kowiki.model", tmp_path / "v")]
+    err = finish(moved, folder)
+    assert "going on from" in err and INEXACT not in err
+    assert results(folder) == reference(options)
+
+
+@pytest.mark.parametrize("given", [(), ("--precision", "auto")])
+def test_auto_precision_is_that_of_the_checkpoint(given, unfinished, tmp_path, reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    with mock.patch.object(convbert, "choose_precision", return_value="bf16"):
+        err = finish((*without(options, "--precision"), *given), folder)
+    assert "going on from" in err and INEXACT not in err
+    assert results(folder) == reference(options)
+
+
+def test_settled_rate_and_evaluations_are_those_of_the_checkpoint(unfinished, tmp_path, reference):
+    """They come from the data and the model where they are not given."""
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    for name in ("--max_steps", "--eval_steps"):
+        options = without(options, name)
+    assert INEXACT not in finish(options, folder)
+    assert results(folder) == reference(unfinished[0])
+
+
+@pytest.mark.parametrize("more, names", [
+    (("--precision", "bf16"), ["precision was fp32 and is bf16"]),
+    (("--batch_size", "2", "--gradient_accumulation_steps", "2"),
+     ["batch_size was 4 and is 2", "gradient_accumulation_steps was 1 and is 2"]),
+    (("--batch_size", "1", "--gradient_accumulation_steps", "4"),
+     ["batch_size was 4 and is 1", "gradient_accumulation_steps was 1 and is 4"]),
+    ((), ["machine was"]),
+])
+def test_what_changes_the_rounding_alone_goes_on_with_a_line(more, names, unfinished, tmp_path):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    capability = "AVX3" if not more else torch.backends.cpu.get_cpu_capability()
+    with mock.patch("torch.backends.cpu.get_cpu_capability", return_value=capability):
+        err = finish((*without(options, "--max_steps"), *more), folder)
+    said = [line for line in err.splitlines() if INEXACT in line]
+    assert len(said) == len(names) and all(name in err for name in names), err
+    assert steps(folder) == list(range(1, 13))  # as many updates as the run began with
+
+
+def test_less_memory_an_update_learns_the_same(data, tmp_path):
+    """Half the batch and twice the accumulation are the same update, where masks are the same."""
+    options = command("finetune", data, "--batch_size", "4")
+    crash(options, tmp_path / "run", 8)
+    shutil.copytree(tmp_path / "run", tmp_path / "same")
+    finish(options, tmp_path / "same")
+    more = ("--batch_size", "2", "--gradient_accumulation_steps", "2")
+    finish((*options, *more), tmp_path / "run")
+    assert losses(tmp_path / "run")[:9] == losses(tmp_path / "same")[:9]
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "same"), abs=0.3)
 
 
 @pytest.mark.parametrize("updates", [0, 5])
@@ -419,7 +646,7 @@ def test_overwrite_starts_anew(updates, data, tmp_path, reference):
 
 
 def test_after_an_overwrite_the_old_run_never_comes_back(data, tmp_path, reference):
-    """Killed before its first checkpoint, the new run must not go on from, or be taken for, the old one."""
+    """Killed before its first checkpoint, the new run does not go on from the old one."""
     options = command("mlm", data)
     finish(command("mlm", data, "--seed", "7"), tmp_path)
     crash((*options, "--overwrite_output_dir"), tmp_path, 2)
@@ -431,7 +658,8 @@ def test_after_an_overwrite_the_old_run_never_comes_back(data, tmp_path, referen
 
 # ---- Checkpoints
 
-@pytest.mark.parametrize("limit, kept", [(1, [12]), (2, [9, 12]), (3, [6, 9, 12]), (9, [3, 6, 9, 12])])
+@pytest.mark.parametrize("limit, kept", [
+    (1, [12]), (2, [9, 12]), (3, [6, 9, 12]), (9, [3, 6, 9, 12])])
 def test_save_total_limit_keeps_the_newest(limit, kept, data, tmp_path):
     finish(command("mlm", data, "--save_total_limit", limit), tmp_path)
     assert checkpoints(tmp_path) == kept
@@ -446,17 +674,21 @@ def test_checkpoints_are_ordered_by_number(data, tmp_path, reference):
 
 
 @pytest.mark.parametrize("job, cls", [
-    ("mlm", convbert.ConvBertForMaskedLM), ("mlm", convbert.ConvBertModel), ("rtd", convbert.ConvBertModel),
+    ("mlm", convbert.ConvBertForMaskedLM), ("mlm", convbert.ConvBertModel),
+    ("rtd", convbert.ConvBertForPreTraining), ("rtd", convbert.ConvBertModel),
     ("finetune", convbert.ConvBertForSequenceClassification), ("finetune", convbert.ConvBertModel),
 ])
 def test_a_checkpoint_is_a_model_folder(job, cls, data, tmp_path):
     crash(command(job, data), tmp_path, 8)
     for step in (3, 6):
         folder = tmp_path / f"checkpoint-{step}"
-        model, saved = cls.from_pretrained(folder, new_head=False), torch.load(folder / "training_state.pt")
-        assert saved["step"] == step
+        model = cls.from_pretrained(folder, new_head=False)
+        saved = torch.load(folder / "training_state.pt")
+        assert saved["progress"]["step"] == step
         for name, tensor in model.state_dict().items():
-            assert torch.equal(tensor, saved["model"][name if name in saved["model"] else f"convbert.{name}"])
+            name = name if name in saved["model"] else f"convbert.{name}"
+            assert torch.equal(tensor, saved["model"][name])
+        assert convbert.Tokenizer(folder / "spiece.model").size == model.config.vocab_size
 
 
 def half(path):
@@ -481,17 +713,39 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(unfinished, tmp_pa
     folder = shutil.copytree(folder, tmp_path / "run")
     half(folder / "checkpoint-6/training_state.pt")
     errors = finish(options, folder)
-    assert "checkpoint-6: damaged" in errors and "going on from" in errors and "checkpoint-3" in errors
+    assert "checkpoint-6: damaged" in errors
+    assert "going on from" in errors and "checkpoint-3" in errors
     assert results(folder) == reference(options)
     assert (folder / "checkpoint-6.damaged").is_dir()
+
+
+def test_a_checkpoint_may_be_damaged_twice(unfinished, tmp_path, reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    shutil.copytree(folder / "checkpoint-6", folder / "checkpoint-6.damaged")
+    half(folder / "checkpoint-6/training_state.pt")
+    assert "checkpoint-3" in finish(options, folder)
+    assert results(folder) == reference(options)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_log_that_lost_lines_gets_no_zeros(lost, unfinished, tmp_path):
+    """As after a power cut, or where only the checkpoints were copied."""
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    log = folder / "metrics.jsonl"
+    log.unlink() if lost else half(log)
+    finish(options, folder)
+    assert b"\0" not in log.read_bytes()
+    assert steps(folder)[-6:] == list(range(7, 13))
 
 
 def test_a_checkpoint_that_another_process_has_set_aside_is_passed_over(unfinished, tmp_path):
     """All processes of a run read the folder at the same time."""
     folder = shutil.copytree(unfinished[1], tmp_path / "run")
-    found = runs.checkpoints(folder)
+    found = convbert.checkpoints(folder)
     (folder / "checkpoint-6").rename(folder / "checkpoint-6.damaged")
-    assert runs.last_state(found)["step"] == 3
+    assert convbert.last_state(found)["progress"]["step"] == 3
 
 
 def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
@@ -500,11 +754,12 @@ def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
     for number in (3, 6):
         (folder / f"checkpoint-{number}/training_state.pt").write_bytes(b"")
     status, _, err = train(options, folder)
-    assert status == 2 and "no checkpoint can be read; --overwrite_output_dir" in err.splitlines()[-1]
+    assert status == 2
+    assert "no checkpoint can be read; --overwrite_output_dir" in err.splitlines()[-1]
 
 
 def test_losses_logged_are_those_of_an_uninterrupted_run(unfinished, data, tmp_path, reference):
-    """The means span the interruption: steps 5 and 6 stand in the checkpoint, 7 and 8 come after it."""
+    """The means span the interruption: steps 5 and 6 are in the checkpoint, 7 and 8 come later."""
     options = (*unfinished[0], "--logging_steps", "4")
     for folder in (tmp_path / "whole", tmp_path / "run"):
         if folder.name == "run":
@@ -522,10 +777,13 @@ def test_a_checkpoint_that_was_being_removed_is_passed_over(unfinished, tmp_path
     assert checkpoints(folder) == [9, 12]
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+
+
+@pytest.mark.skipif(not COMPILER, reason="needs a C++ compiler")
 @pytest.mark.parametrize("job", ["mlm", "rtd"])
 def test_compiled_run_killed_and_run_again_has_the_losses_of_a_plain_one(job, data, tmp_path):
-    """Not its bytes: what is compiled depends on the shapes that came first, and rounds differently."""
+    """Not its bytes: what is compiled depends on the shapes that came first, and so rounds."""
     from torch._inductor import config
     options = command(job, data)
     finish(options, tmp_path / "plain")
@@ -572,7 +830,8 @@ def test_no_room_for_a_checkpoint_is_told_and_the_one_before_stays(file, data, t
     options = command("mlm", data)
     crash(options, tmp_path, 8)
     assert checkpoints(tmp_path) == [3, 6]
-    before = {path: known for path, known in listing(tmp_path).items() if "checkpoint-" in str(path)}
+    before = {path: known for path, known in listing(tmp_path).items()
+              if "checkpoint-" in str(path)}
     most = (tmp_path / "checkpoint-6" / file).stat().st_size - 1000
     status, err = run_with_little_room(most, options, tmp_path)
     errors = [line for line in err.splitlines() if "rror" in line]
@@ -581,3 +840,176 @@ def test_no_room_for_a_checkpoint_is_told_and_the_one_before_stays(file, data, t
     assert before.items() <= listing(tmp_path).items() and checkpoints(tmp_path) == [3, 6]
     assert "checkpoint-6" in finish(options, tmp_path)
     assert results(tmp_path) == reference(options)
+
+
+# ---- The disk
+
+def test_all_is_on_the_disk_before_it_gets_its_name(data, tmp_path, monkeypatch):
+    """What os.fsync has not had may be lost with the power, whatever it is called by then."""
+    events, fsync = [], os.fsync
+    log = tmp_path / "metrics.jsonl"
+
+    def flushed(file):
+        number = file if isinstance(file, int) else file.fileno()
+        fsync(number)
+        path = Path(os.readlink(f"/proc/self/fd/{number}"))
+        events.append(("flush", path, path.stat().st_size))
+
+    def noted(call):
+        def renamed(old, new):
+            files = {path: path.stat().st_size for path in (Path(old), *Path(old).rglob("*"))}
+            if Path(old).is_dir():  # a checkpoint, whose log_size counts on that many bytes
+                files[log] = log.stat().st_size
+            events.append(("rename", Path(new), files))
+            return call(old, new)
+
+        return renamed
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", noted(os.replace))
+    monkeypatch.setattr(os, "rename", noted(os.rename))
+    finish(command("finetune", data), tmp_path)
+    names = {path.name for kind, path, _ in events if kind == "rename"}
+    assert names >= {"checkpoint-3", "checkpoint-12", "training_state.pt", "model.safetensors",
+                     "spiece.model", "tokenizer.json", "config.json", "eval_results.json",
+                     "train_results.json"}
+    safe, open_names = {}, []  # {path: its bytes that are on the disk}; folders of new names
+    for kind, path, what in events:
+        if kind == "flush":
+            safe[path] = what
+            open_names = [folder for folder in open_names if folder != path]
+            continue
+        assert open_names == [], path  # a name is on the disk before the next one is given
+        assert {old: safe.get(old) for old in what} == what, path
+        size = what[min(what)]
+        for old in set(what) - {log}:  # no longer under that name
+            del safe[old]
+        safe[path] = size
+        open_names.append(path.parent)
+    assert open_names == []
+
+
+def test_a_file_that_is_not_written_to_its_end_gets_no_name(tmp_path):
+    (tmp_path / "file").write_text("before")
+    with pytest.raises(Crash), convbert.replacing(tmp_path / "file") as temporary:
+        temporary.write_text("half")
+        raise Crash
+    assert (tmp_path / "file").read_text() == "before"
+
+
+# ---- One run at a time in a folder
+
+BUSY = "another run is writing there"
+
+
+def test_of_two_runs_at_once_the_second_is_refused(data, tmp_path, start, reference):
+    options, folder = command("mlm", data, "--max_steps", 200), tmp_path / "run"
+    process, deadline = start(options, folder, tmp_path / "log"), time.monotonic() + 120
+    while not checkpoints(folder):
+        assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "log").read_text()
+        time.sleep(0.01)
+    for more in ((), ("--overwrite_output_dir",), ("--seed", "7", "--no-resume")):
+        os.kill(process.pid, signal.SIGSTOP)
+        before = listing(folder)
+        status, out, err = train((*options, *more), folder)
+        assert (status, out) == (2, "") and BUSY in err.splitlines()[-1], err
+        assert listing(folder) == before
+        os.kill(process.pid, signal.SIGCONT)
+    process.kill()
+    process.join()
+    assert "going on from" in finish(options, folder)  # the lock has gone with its process
+    assert results(folder) == reference(options)
+
+
+def test_two_folders_hold_two_runs(data, tmp_path):
+    """Which read the same corpus at the same time."""
+    with convbert.run_folder(Namespace(output_dir=tmp_path / "one")):
+        finish(command("mlm", data), tmp_path / "two")
+
+
+def no_locks(number):
+    """As on Lustre, and some FUSE and NFS file systems."""
+    return mock.patch("fcntl.flock", side_effect=OSError(number, os.strerror(number)))
+
+
+@pytest.mark.parametrize("left", [None, "", "4604\nnode17\n1378907206127206259\n"],
+                         ids=["nothing", "by a run with locks", "on another machine"])
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_said_and_trained_on(number, left, data, tmp_path):
+    if left is not None:
+        (tmp_path / ".lock").write_text(left)
+    with no_locks(number):
+        err = finish(command("mlm", data, "--max_steps", "2"), tmp_path)
+    said = [line for line in err.splitlines() if "lock" in line]
+    assert said == [f"{tmp_path}: cannot be locked; start no second run in it"]
+
+
+def test_any_other_error_of_a_lock_is_told(data, tmp_path):
+    with no_locks(errno.EIO):
+        status, _, err = train(command("mlm", data), tmp_path)
+    assert status == 2 and os.strerror(errno.EIO) in err.splitlines()[-1]
+
+
+def killed_without_locks(*args):
+    kill = mock.Mock(side_effect=lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with no_locks(errno.ENOSYS), at_call(AT_UPDATE, 8, kill):
+        in_child(*args)
+
+
+@pytest.mark.parametrize("then", [no_locks(errno.ENOSYS), contextlib.nullcontext()],
+                         ids=["again without locks", "moved to a disk with locks"])
+def test_a_kill_leaves_no_lock_where_there_are_none(then, data, tmp_path, start, reference):
+    options = command("mlm", data)
+    process = start(options, tmp_path / "run", tmp_path / "log", target=killed_without_locks)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / "log").read_text()
+    with then:
+        assert "going on from" in finish(options, tmp_path / "run")
+    assert results(tmp_path / "run") == reference(options)
+
+
+# ---- The machine
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_no_bf16_that_a_gpu_emulates(native):
+    """On a T4 or V100 PyTorch says that bf16 is supported, and means: by emulation."""
+    def supported(including_emulation=True):
+        return including_emulation or native
+
+    with mock.patch("torch.cuda.is_bf16_supported", supported):
+        precision = convbert.choose_precision(torch.device("cuda"))
+    assert precision == ("bf16" if native else "fp32")
+
+
+@pytest.mark.parametrize("device, fast, expected", [
+    ("cpu", True, "bf16"), ("cpu", False, "fp32"), ("cpu", None, "fp32"), ("mps", True, "fp32")])
+def test_auto_takes_bf16_where_a_processor_has_it(device, fast, expected, monkeypatch):
+    if fast is None:
+        monkeypatch.delattr("torch.cpu._is_avx512_bf16_supported", raising=False)
+    else:
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: fast, raising=False)
+    assert convbert.choose_precision(torch.device(device)) == expected
+
+
+@pytest.mark.parametrize("size, given, device, threads, said", [
+    ("tiny", None, "cpu", 1, True), ("small", None, "cpu", 8, False),
+    ("tiny", 2, "cpu", 2, False), ("small", 2, "cpu", 2, False), ("tiny", None, "cuda", 8, False)])
+def test_a_small_job_gets_one_thread_and_is_told(size, given, device, threads, said, capsys):
+    args = Namespace(num_threads=given, batch_size=16, max_seq_length=128,
+                     device=torch.device(device))
+    used = [8]
+    with (mock.patch("torch.get_num_threads", lambda: used[-1]),
+          mock.patch("torch.set_num_threads", used.append)):
+        convbert.choose_threads(args, convbert.ConvBertConfig(**convbert.SIZES[size]))
+    assert used[-1] == threads
+    assert ("one CPU thread" in capsys.readouterr().err) == said
+
+
+def test_the_command_line_tells_of_one_thread(data, tmp_path):
+    options = pretraining(data, tmp_path, "--max_steps", 1)
+    at = options.index("--num_threads")
+    with (mock.patch("torch.get_num_threads", lambda: 8),
+          mock.patch("torch.set_num_threads") as chosen):
+        result = run(*options[:at], *options[at + 2 :])
+    assert result.code == 0 and "one CPU thread" in result.err
+    chosen.assert_called_once_with(1)

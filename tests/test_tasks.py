@@ -1,13 +1,11 @@
-"""Part 7: the tasks, from outside; most commands run in this process, which saves the seconds of a start."""
+"""The tasks, from outside; the commands run in this process, which saves the seconds of a start."""
 
 import json
 import math
 import shutil
-from argparse import Namespace
 from collections import Counter
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -15,9 +13,7 @@ from helpers import (
     MODEL,
     ROOT,
     SAMPLE,
-    SCRIPT,
     answers,
-    check_error,
     command,
     crash,
     finetuning,
@@ -26,7 +22,6 @@ from helpers import (
     read_json,
     results,
     run,
-    run_python,
 )
 
 import convbert
@@ -36,13 +31,31 @@ import convbert
 def pipeline(request, data, tmp_path_factory):
     """pretrain -> finetune -> evaluate in folders of these names, and the result of each."""
     folder = tmp_path_factory.mktemp(request.param)
-    pretrain = run(*pretraining(data, folder / "pretrain", "--objective", request.param, "--max_steps", 30,
-                                "--learning_rate", "2e-3", "--max_eval_samples", 16))
-    finetune = run(*finetuning(data, folder / "finetune", "--model_name_or_path", folder / "pretrain",
-                               "--learning_rate", "2e-3", "--layer_decay", 1, "--num_train_epochs", 3))
+    pretrain = run(*pretraining(
+        data, folder / "pretrain", "--objective", request.param, "--max_steps", 30,
+        "--learning_rate", "2e-3", "--max_eval_samples", 16))
+    finetune = run(*finetuning(
+        data, folder / "finetune", "--model_name_or_path", folder / "pretrain",
+        "--learning_rate", "2e-3", "--layer_decay", 1, "--num_train_epochs", 3))
     evaluate = run("--task", "evaluate", "--model_name_or_path", folder / "finetune", *CHEAP,
                    "--test_file", data / "ratings_test.txt", "--output_dir", folder / "evaluate")
     return SimpleNamespace(folder=folder, pretrain=pretrain, finetune=finetune, evaluate=evaluate)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in, beside a convbert.py with a small config.json and no weights."""
+    code = tmp_path / "code"
+    (code / "web-crawler").mkdir(parents=True)
+    shutil.copytree(ROOT / "vocab", code / "vocab")
+    shutil.copytree(SAMPLE, code / "web-crawler/sample")
+    (code / "config.json").write_text(json.dumps(MODEL))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(convbert, "ROOT", code)
+    monkeypatch.setattr(convbert, "BACKBONE", code / "weights/backbone")
+    monkeypatch.setattr(convbert, "CLASSIFIER", code / "weights/classifier")
+    return tmp_path / "work"
 
 
 # ---- From pretraining to scores
@@ -52,7 +65,7 @@ def test_training_leaves_its_files(pipeline):
         assert getattr(pipeline, task).code == 0, getattr(pipeline, task).err
         names = {path.name for path in (pipeline.folder / task).iterdir()}
         assert names >= {"config.json", "model.safetensors", "metrics.jsonl", "train_results.json",
-                         "eval_results.json"}
+                         "eval_results.json", "spiece.model"}
         assert not [name for name in names if "tmp" in name]
 
 
@@ -91,17 +104,19 @@ def test_evaluate_repeats_the_scores_of_finetune(pipeline):
         assert first[name] == again[name]
 
 
-def test_finetune_starts_from_the_pretrained_backbone(pipeline):
-    notes = [line for line in pipeline.finetune.err.splitlines() if "model.safetensors" in line]
-    assert len(notes) == 1
-    new = notes[0].partition("not used")[0]
-    assert "classifier" in new
-    assert "encoder" not in new
+def test_finetune_says_in_words_what_it_starts_from(pipeline):
+    err = pipeline.finetune.err
+    (note,) = [line for line in err.splitlines() if "begins anew" in line]
+    new, _, unused = note.partition("not used")
+    assert "pretrain/model.safetensors" in new and new.count("classification head") == 1
+    assert not {"encoder", "embeddings", "masked", "['"} & set(new.replace(",", " ").split())
+    assert "masked LM head" in unused or "generator" in unused
 
 
 def test_finetune_learns_the_bundled_reviews(tmp_path):
-    result = run(*finetuning(SAMPLE, tmp_path, "--size", "tiny", "--max_seq_length", 48, "--layer_decay", 1,
-                             "--learning_rate", "2e-3", "--num_train_epochs", 10))
+    result = run(*finetuning(
+        SAMPLE, tmp_path, "--size", "tiny", "--max_seq_length", 48, "--layer_decay", 1,
+        "--learning_rate", "2e-3", "--num_train_epochs", 10))
     assert result.code == 0, result.err
     assert read_json(tmp_path / "eval_results.json")["eval_accuracy"] >= 0.65
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -109,35 +124,112 @@ def test_finetune_learns_the_bundled_reviews(tmp_path):
     assert losses[-1] < losses[0] - 0.2
 
 
-def test_finetune_without_a_pretrained_model_says_so(data, tmp_path):
-    options = finetuning(data, tmp_path / "out", "--max_steps", 1)
-    check_error(run_python(SCRIPT, *map(str, options), cwd=tmp_path), "runs/pretrain", "--model_name_or_path")
-    assert not (tmp_path / "out").exists()
-
-
 def test_loss_on_held_out_text_does_not_depend_on_the_batch_size(data, tmp_path):
     losses = []
     for size in ("8", "32"):
-        assert run(*pretraining(data, tmp_path / size, "--max_steps", 1, "--batch_size", size)).code == 0
+        options = pretraining(data, tmp_path / size, "--max_steps", 1, "--batch_size", size)
+        assert run(*options).code == 0
         losses.append(read_json(tmp_path / size / "eval_results.json")["eval_loss_at_start"])
     assert losses[0] == losses[1]
 
 
-def test_bundled_sample_stands_in_for_missing_data(tmp_path):
-    for name in ("convbert.py", "config.json", "vocab/kowiki.model", "web-crawler/sample/kowiki.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, tmp_path / name)
-    result = run_python(tmp_path / "convbert.py", "--task", "pretrain", "--size", "tiny", *CHEAP,
-                        "--max_steps", "1", "--max_train_samples", "40", cwd=tmp_path)
+# ---- What it starts from
+
+SHORT = [*CHEAP, "--max_steps", 1, "--max_train_samples", 60, "--max_eval_samples", 8]
+
+
+def small_model(cls, folder, **changes):
+    cls(convbert.ConvBertConfig(**MODEL | changes)).save_pretrained(folder)
+    convbert.Tokenizer(ROOT / "vocab/kowiki.model").save(folder)
+    return folder
+
+
+def started(task, *more):
+    """(model folder, its size, output folder, stderr) that a task settles on."""
+    result = {}
+
+    def note(args):
+        result.update(model=args.model_name_or_path, size=args.size, out=args.output_dir)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(convbert.TASKS, task, note)
+        done = run("--task", task, "--device", "cpu", *more)
+    assert done.code == 0, done.err
+    return result["model"], result["size"], str(result["out"]), done.err
+
+
+def test_bundled_sample_stands_in_for_missing_data_and_its_toy_keeps_apart(here, data):
+    result = run("--task", "pretrain", *SHORT)
     assert result.code == 0, result.err
     assert "bundled sample" in result.err
-    assert (tmp_path / "runs/pretrain/model.safetensors").exists()
+    assert [str(path) for path in here.glob("runs/*/*")] == [str(here / "runs/sample/pretrain")]
+    result = run("--task", "finetune", *SHORT)
+    assert result.code == 0, result.err
+    assert "model: runs/sample/pretrain" in result.err
+    assert (here / "runs/sample/finetune/model.safetensors").exists()
+    # no toy is the default start of another run, nor the default answer
+    own = ["--train_file", data / "ratings_train.txt"]
+    model, _, out, err = started("finetune", *own)
+    assert (model, out) == (None, "runs/finetune") and "random weights" in err
+    assert "error: runs/finetune: no model there" in run("--task", "predict", "--text", "a").err
+
+
+def test_finetune_starts_from_the_last_pretraining_or_the_shipped_weights(here, data):
+    own = ["--train_file", data / "ratings_train.txt"]
+    shipped = small_model(convbert.ConvBertForMaskedLM, convbert.BACKBONE)
+    model, _, _, err = started("finetune", *own)
+    assert model == shipped and f"model: {shipped}" in err
+    model, _, _, err = started("finetune")  # on the sample
+    assert model == shipped
+    small_model(convbert.ConvBertForMaskedLM, here / "runs/pretrain")
+    model, _, _, err = started("finetune", *own)
+    assert str(model) == "runs/pretrain" and "model: runs/pretrain" in err
+    assert started("finetune", *own, "--size", "tiny")[:2] == (None, "tiny")
+
+
+def test_finetune_from_nothing_says_so(here, data):
+    result = run("--task", "finetune", "--train_file", data / "ratings_train.txt", *SHORT)
+    assert result.code == 0, result.err
+    assert "random weights" in result.err and "none is pretrained" in result.err
+    assert read_json(here / "runs/finetune/config.json")["hidden_size"] == MODEL["hidden_size"]
+
+
+@pytest.mark.parametrize("task", ["predict", "evaluate"])
+def test_answers_come_from_the_last_fine_tuning_or_the_shipped_classifier(task, here, data):
+    test = ["--test_file", data / "ratings_test.txt"]
+    more = test if task == "evaluate" else ["--text", "a"]
+    refused = run("--task", task, *more)
+    assert refused.code == 2
+    assert "runs/finetune: no model there" in refused.err and "--task finetune" in refused.err
+    cls = convbert.ConvBertForSequenceClassification
+    small_model(cls, convbert.CLASSIFIER)
+    result = run("--task", task, *CHEAP, *more)
+    assert result.code == 0 and f"model: {convbert.CLASSIFIER}" in result.err
+    small_model(cls, here / "runs/finetune")
+    result = run("--task", task, *CHEAP, *more)
+    assert result.code == 0 and "model: runs/finetune" in result.err
+    small_model(cls, here / "mine")
+    result = run("--task", task, *CHEAP, *more, "--model_name_or_path", "mine")
+    assert result.code == 0 and "model: " not in result.err
+
+
+def test_missing_model_is_told_in_words_to_act_on(here):
+    for options in (["--task", "predict", "--text", "a"], ["--task", "finetune"]):
+        result = run(*options, "--model_name_or_path", "gone", *SHORT)
+        assert result.code == 2
+        (line,) = [line for line in result.err.splitlines() if "error:" in line]
+        assert "gone/config.json: no such file" in line
 
 
 # ---- Scores
 
 class Oracle(torch.nn.Module):
-    """Logits from the first token of the text alone, so that each review can be scored by hand."""
+    """Logits from the first token of the text alone, so that each text can be scored by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = convbert.ConvBertConfig(**MODEL)
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, input_ids, attention_mask, labels=None):
         score = (input_ids[:, 1] % 7 - 3).float()
@@ -145,8 +237,9 @@ class Oracle(torch.nn.Module):
 
 
 def scored(tokenizer, texts, labels):
-    args = SimpleNamespace(batch_size=4, device=torch.device("cpu"), precision="fp32")
-    return convbert.score_reviews(Oracle(), convbert.Reviews(texts, np.array(labels), tokenizer, 64), args)
+    ids, _ = convbert.encode_texts(texts, tokenizer, 64)
+    logits = convbert.classify(Oracle(), ids, 4, "fp32")
+    return convbert.scores_of(logits, torch.tensor(labels))
 
 
 def test_scores_equal_a_count_by_hand(tokenizer, processor):
@@ -155,9 +248,11 @@ def test_scores_equal_a_count_by_hand(tokenizer, processor):
     count = Counter((label, int(score > 0)) for label, score in zip(labels.tolist(), scores))
     precision = count[1, 1] / (count[1, 1] + count[0, 1])
     recall = count[1, 1] / (count[1, 1] + count[1, 0])
-    losses = [math.log1p(math.exp(-score if label else score)) for label, score in zip(labels, scores)]
+    losses = [math.log1p(math.exp(-score if label else score))
+              for label, score in zip(labels, scores)]
     result = scored(tokenizer, texts, labels)
-    assert result["confusion_matrix"] == [[count[0, 0], count[0, 1]], [count[1, 0], count[1, 1]]]
+    matrix = [[count[0, 0], count[0, 1]], [count[1, 0], count[1, 1]]]
+    assert result["confusion_matrix"] == matrix
     assert result["eval_accuracy"] == (count[0, 0] + count[1, 1]) / 50
     assert result["eval_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
     assert result["eval_loss"] == pytest.approx(sum(losses) / 50)
@@ -172,10 +267,21 @@ def test_f1_is_0_where_nothing_is_positive(tokenizer, processor):
     assert result["confusion_matrix"] == [[6, 0], [0, 0]]
 
 
-def test_logits_come_in_the_order_of_the_reviews(tokenizer, processor):
+def test_scores_of_three_classes_equal_a_count_by_hand():
+    answers, guesses = [0, 0, 0, 1, 1, 2, 2, 2], [0, 0, 1, 1, 2, 2, 2, 0]
+    logits = torch.eye(3)[guesses] * 5
+    result = convbert.scores_of(logits, torch.tensor(answers))
+    assert result["confusion_matrix"] == [[2, 1, 0], [0, 1, 1], [1, 0, 2]]
+    assert result["eval_accuracy"] == 5 / 8
+    assert result["eval_f1"] == pytest.approx((4 / 6 + 2 / 4 + 4 / 6) / 3)  # the mean of the three
+    right, wrong = -math.log(math.exp(5) / (math.exp(5) + 2)), math.log(math.exp(5) + 2)
+    assert result["eval_loss"] == pytest.approx((5 * right + 3 * wrong) / 8)
+
+
+def test_logits_come_in_the_order_of_the_texts(tokenizer, processor):
     texts = list(convbert.read_reviews(SAMPLE / "ratings_test.txt", 30)[0])
-    args = SimpleNamespace(batch_size=7, device=torch.device("cpu"), precision="fp32")
-    logits = convbert.classify(Oracle(), convbert.Reviews(texts, [0] * 30, tokenizer, 64), args)
+    ids, _ = convbert.encode_texts(texts, tokenizer, 64)
+    logits = convbert.classify(Oracle(), ids, 7, "fp32")
     assert logits[:, 1].tolist() == [processor.encode(text)[0] % 7 - 3 for text in texts]
 
 
@@ -183,29 +289,41 @@ def test_logits_come_in_the_order_of_the_reviews(tokenizer, processor):
 
 @pytest.fixture
 def overtrained(data, monkeypatch):
-    """(options, list) of a fine-tuning that gets easy reviews all right and unlearns it after step 20.
+    """(options, list) of a fine-tuning that gets easy texts right and unlearns it after step 20.
 
-    The list is that of the reviews that were scored: the dev split, again and again, and last the test file.
+    The list holds (ids, answers) of what was scored: the dev rows again and again, last the test.
     """
     rows = [f"{i}\t{('좋아요', '싫어요')[i % 2]}\t{1 - i % 2}" for i in range(80)]
-    (data / "easy.txt").write_text("\n".join(["id\tdocument\tlabel", *rows, ""]), encoding="utf-8")
-    soon = {"initializer_range": 0.3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    text = "\n".join(["id\tdocument\tlabel", *rows, ""])
+    (data / "easy.txt").write_text(text, encoding="utf-8")
+    soon = dict(initializer_range=0.3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     (data / "easy.json").write_text(json.dumps(MODEL | soon))  # for it to learn soon
-    training_step, score_reviews, scored = convbert.training_step, convbert.score_reviews, []
+    make_optimizer, classify, scores_of = (
+        convbert.make_optimizer, convbert.classify, convbert.scores_of)
+    scored = []
 
-    def step_that_unlearns(gradients, optimizer, batches, step):
-        loss = training_step(gradients, optimizer, batches, step)
-        if step >= 20:
-            with torch.no_grad():
-                gradients.model.classifier["out_proj"].weight.zero_()
-        return loss
+    def optimizer_that_unlearns(model, args):
+        def unlearn(optimizer, *_):
+            (step,) = {int(state["step"]) for state in optimizer.state.values()}
+            if step > 20:
+                with torch.no_grad():
+                    model.classifier.out_proj.weight.zero_()
 
-    def noted_score(model, reviews, args):
-        scored.append(reviews)
-        return score_reviews(model, reviews, args)
+        optimizer = make_optimizer(model, args)
+        optimizer.register_step_post_hook(unlearn)
+        return optimizer
 
-    monkeypatch.setattr(convbert, "training_step", step_that_unlearns)
-    monkeypatch.setattr(convbert, "score_reviews", noted_score)
+    def noted_classify(model, ids, *more):
+        scored.append([ids])
+        return classify(model, ids, *more)
+
+    def noted_scores(logits, targets):
+        scored[-1].append(targets)
+        return scores_of(logits, targets)
+
+    monkeypatch.setattr(convbert, "make_optimizer", optimizer_that_unlearns)
+    monkeypatch.setattr(convbert, "classify", noted_classify)
+    monkeypatch.setattr(convbert, "scores_of", noted_scores)
     options = command("finetune", data, "--train_file", data / "easy.txt", "--seed", "0",
                       "--config_name", data / "easy.json", "--batch_size", "8", "--max_steps", "30",
                       "--learning_rate", "1e-2", "--layer_decay", "1")
@@ -213,13 +331,14 @@ def overtrained(data, monkeypatch):
 
 
 def best_step(folder, dev):
-    """The step of the best evaluation; the model in the folder must score the same on the dev split."""
+    """The step of the best evaluation; the model in the folder must score the same on dev rows."""
     evals = json.loads((folder / "train_results.json").read_text())["evals"]
     best = max(evals, key=lambda scores: scores["eval_accuracy"])  # the first of equals
     assert best["eval_accuracy"] > max(evals[0]["eval_accuracy"], evals[-1]["eval_accuracy"])
     model = convbert.ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
-    args = Namespace(device=torch.device("cpu"), precision="fp32", batch_size=8)
-    assert {"step": best["step"]} | convbert.score_reviews(model, dev, args) == best
+    ids, targets = dev
+    scores = convbert.scores_of(convbert.classify(model, ids, 8, "fp32"), targets)
+    assert {"step": best["step"]} | scores == best
     return best["step"]
 
 
@@ -243,7 +362,8 @@ def test_finetune_keeps_the_best_epoch_through_a_kill(save_steps, crashes, overt
 # ---- Predictions
 
 def predicting(models, *more, stdin=b""):
-    return run("--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP, *more, stdin=stdin)
+    return run("--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP, *more,
+               stdin=stdin)
 
 
 def test_predict_answers_each_text(models):
@@ -277,10 +397,10 @@ def test_predict_of_nothing_answers_nothing(models):
     assert answers(predicting(models, stdin=b"")) == []
 
 
-def test_bytes_that_are_not_utf8_on_stdin_do_not_hurt_the_other_lines(models, tmp_path):
-    result = run_python(SCRIPT, "--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP,
-                        stdin=b"\xff\xfe bad\n\n" + "좋다\n".encode(), cwd=tmp_path)
-    found = answers(result)
+def test_bytes_that_are_not_utf8_on_stdin_do_not_hurt_the_other_lines(
+        models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = answers(predicting(models, stdin=b"\xff\xfe bad\n\n" + "좋다\n".encode()))
     assert [answer["text"] for answer in found[1:]] == ["", "좋다"]
     assert found[0]["text"].endswith(" bad")
     assert not list(tmp_path.iterdir())

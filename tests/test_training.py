@@ -1,4 +1,4 @@
-"""Part 6: the optimiser, the schedule, and the loop."""
+"""Part 7: the optimiser, the schedule, and the loop."""
 
 import itertools
 import json
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
-    CHEAP,
     check_error,
     checkpoints,
     command,
@@ -29,9 +28,13 @@ import convbert
 # ---- The schedule
 
 def rates(warmup, minutes=None, steps=200):
-    args = SimpleNamespace(max_minutes=minutes, max_steps=steps, learning_rate=1e-3, warmup_ratio=warmup)
-    states = [{"step": n, "seconds": 60 * (minutes or 0) * n / steps} for n in range(steps + 1)]
-    return np.array([convbert.schedule(args, state) for state in states]).T
+    """(share of the run that is over, rate) of each update, and of the one after the last."""
+    args = SimpleNamespace(max_minutes=minutes, max_steps=steps, learning_rate=1e-3,
+                           warmup_ratio=warmup)
+    states = [convbert.Progress({}, step=n, seconds=60 * (minutes or 0) * n / steps)
+              for n in range(steps + 1)]
+    both = [(state.share(args), convbert.learning_rate(args, state)) for state in states]
+    return np.array(both).T
 
 
 @pytest.mark.parametrize("minutes", [None, 3.0])
@@ -59,20 +62,22 @@ def test_rate_is_positive_before_the_end(warmup, minutes):
 
 
 def test_run_by_the_clock_is_over_once_its_time_is():
-    args = SimpleNamespace(max_minutes=1.0, max_steps=None, learning_rate=1e-3, warmup_ratio=0.1)
-    assert convbert.schedule(args, {"step": 5, "seconds": 61.0})[0] == 1.0
+    args = SimpleNamespace(max_minutes=1.0, max_steps=None)
+    assert convbert.Progress({}, step=5, seconds=61.0).share(args) == 1.0
 
 
 # ---- The optimiser's groups
 
 def options(**values):
-    return SimpleNamespace(**dict(weight_decay=0.01, layer_decay=0.8, device=torch.device("cpu")) | values)
+    known = dict(weight_decay=0.01, layer_decay=0.8, device=torch.device("cpu"))
+    return SimpleNamespace(**known | values)
 
 
 def by_name(model, args):
     """{parameter: its group}, after checking that each parameter is in one group exactly."""
     optimizer = convbert.make_optimizer(model, args)
-    pairs = [(id(parameter), group) for group in optimizer.param_groups for parameter in group["params"]]
+    pairs = [(id(parameter), group) for group in optimizer.param_groups
+             for parameter in group["params"]]
     assert sorted(key for key, _ in pairs) == sorted(map(id, model.parameters()))
     groups = dict(pairs)
     return {name: groups[id(parameter)] for name, parameter in model.named_parameters()}
@@ -80,18 +85,20 @@ def by_name(model, args):
 
 @pytest.fixture
 def config():
-    return convbert.ConvBertConfig(**{**convbert.SIZES["tiny"], "num_hidden_layers": 3, "vocab_size": 50})
+    values = convbert.SIZES["tiny"] | {"num_hidden_layers": 3, "vocab_size": 50}
+    return convbert.ConvBertConfig(**values)
 
 
 def test_biases_and_layer_norms_are_not_decayed(config):
-    for name, group in by_name(convbert.ConvBertForSequenceClassification(config), options()).items():
+    model = convbert.ConvBertForSequenceClassification(config)
+    for name, group in by_name(model, options()).items():
         spared = name.split(".")[-1] == "bias" or "LayerNorm" in name
         assert group["weight_decay"] == (0.0 if spared else 0.01), name
 
 
 def test_layers_learn_at_the_rates_of_electra(config):
-    L = config.num_hidden_layers
-    for name, group in by_name(convbert.ConvBertForSequenceClassification(config), options()).items():
+    L, model = config.num_hidden_layers, convbert.ConvBertForSequenceClassification(config)
+    for name, group in by_name(model, options()).items():
         parts = name.split(".")
         if "layer" in parts:
             power = L + 1 - int(parts[parts.index("layer") + 1])  # 2 at the top
@@ -108,16 +115,18 @@ def test_layers_learn_alike_without_layer_decay(config, kind):
 
 # ---- A loss that is not finite
 
-def test_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(data, tmp_path, monkeypatch):
+def test_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(
+        data, tmp_path, monkeypatch):
     real, calls = convbert.run_model, []
 
-    def breaking(model, batch, args):
-        output = real(model, batch, args)
+    def breaking(model, batch, precision):
+        output = real(model, batch, precision)
         calls.extend([1] * torch.is_grad_enabled())
         return output._replace(loss=output.loss * (float("nan") if len(calls) == 4 else 1))
 
     monkeypatch.setattr(convbert, "run_model", breaking)
-    options = pretraining(data, tmp_path / "out", "--max_steps", 6, "--save_steps", 1, "--eval_steps", 100)
+    options = pretraining(data, tmp_path / "out", "--max_steps", 6, "--save_steps", 1,
+                          "--eval_steps", 100)
     result = run(*options)
     check_error(result, "step 4", "nan")
     checkpoints = {path.name for path in (tmp_path / "out").glob("checkpoint*")}
@@ -142,29 +151,55 @@ def test_run_broken_by_its_last_step_is_no_success(data, tmp_path):
     assert not (tmp_path / "out/train_results.json").exists()
 
 
-def test_batch_with_nothing_to_predict_does_not_stop_the_run(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("\n" * 400 + "광합성은 식물이 양분을 만드는 과정이다.\n" * 20, encoding="utf-8")
-    result = run("--task", "pretrain", "--size", "tiny", *CHEAP, "--corpus", text, "--batch_size", 1,
-                 "--max_steps", 5, "--output_dir", tmp_path / "out")
+@pytest.mark.parametrize("objective", ["mlm", "rtd"])
+def test_batch_with_nothing_to_predict_does_not_stop_the_run(objective, tmp_path):
+    """Rows of [MASK], of which none can be chosen, are most of this corpus."""
+    lines = ["[MASK]" * 400, *["광합성은 식물이 양분을 만드는 과정이다."] * 20]
+    (tmp_path / "kowiki.txt").write_text("\n".join(lines), encoding="utf-8")
+    result = run(*pretraining(tmp_path, tmp_path / "out", "--batch_size", 1, "--max_steps", 5,
+                              "--objective", objective))
     assert result.code == 0, result.err
 
 
 # ---- Dropout
 
-@pytest.mark.parametrize("job, more", [("mlm", ()), ("mlm", ("--compile",)), ("rtd", ()), ("finetune", ())])
+@pytest.mark.parametrize("job, more", [("mlm", ()), ("mlm", ("--compile",)), ("rtd", ()),
+                                       ("finetune", ())])
 def test_dropout_is_for_fine_tuning_alone(job, more, data, tmp_path, monkeypatch):
     """Of the update before the clock starts, which compiles, as well."""
     run_model, modes = convbert.run_model, set()
 
-    def noted(model, batch, args):
-        modes.add((torch.is_grad_enabled(), model.training))
-        return run_model(model, batch, args)
+    def noted(model, batch, precision):
+        drops = {module.training and module.p > 0 for module in model.modules()
+                 if isinstance(module, torch.nn.Dropout)}
+        modes.update((torch.is_grad_enabled(), drop) for drop in drops)
+        return run_model(model, batch, precision)
 
     monkeypatch.setattr(convbert, "run_model", noted)
     monkeypatch.setattr(convbert.ConvBertLayer, "compile", lambda layer, dynamic: None)
     finish((*command(job, data), *more), tmp_path)
     assert modes == {(True, job == "finetune"), (False, False)}
+    for folder in (tmp_path, *convbert.checkpoints(tmp_path)):  # for whoever fine-tunes it
+        assert read_json(folder / "config.json")["hidden_dropout_prob"] == 0.1
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_on_a_cpu_keeps_its_share_and_the_mean(p):
+    dropout, x = convbert.Dropout(p), torch.ones(1000, 333, requires_grad=True)
+    y = dropout(x)
+    lost = round(256 * p) / 256
+    assert (y == 0).float().mean().item() == pytest.approx(lost, abs=0.005)
+    assert torch.equal(y[y != 0], torch.full_like(y[y != 0], 1 / (1 - lost)))
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_dropout_draws_its_bytes_on_a_cpu_alone():
+    """Other devices, here one that has no numbers, have nn.Dropout: MPS refused such draws."""
+    with mock.patch.object(torch.Tensor, "random_", side_effect=AssertionError):
+        y = convbert.Dropout(0.1)(torch.ones(4, 5, device="meta"))
+    assert (y.device.type, y.shape) == ("meta", (4, 5))
 
 
 # ---- Runs by the clock
@@ -181,8 +216,9 @@ def test_max_minutes_ends_with_a_learning_rate_near_zero(job, data, tmp_path):
     finish(options, tmp_path)
     train = [record for record in records(tmp_path) if "learning_rate" in record]
     assert steps(tmp_path) == list(range(1, len(train) + 1))
-    assert 0 <= train[-1]["learning_rate"] < 2e-4 < max(record["learning_rate"] for record in train) <= 1e-3
-    assert all("eval_loss" in record for record in (records(tmp_path)[0], records(tmp_path)[-1]))
+    peak = max(record["learning_rate"] for record in train)
+    assert 0 <= train[-1]["learning_rate"] < 2e-4 < peak <= 1e-3
+    assert all("eval_loss" in records(tmp_path)[at] for at in (0, -1))
     assert "finished" in finish(options, tmp_path)
 
 
@@ -194,23 +230,25 @@ def test_max_minutes_takes_at_least_one_step(data, tmp_path):
 def test_max_minutes_goes_on_counting_after_an_interruption(data, tmp_path):
     options = minutes(data, "mlm", 0.03)
     crash(options, tmp_path, 8)
-    spent = torch.load(tmp_path / "checkpoint-6/training_state.pt")["seconds"]
+    spent = torch.load(tmp_path / "checkpoint-6/training_state.pt")["progress"]["seconds"]
     finish(options, tmp_path)
     seconds = [record["seconds"] for record in records(tmp_path) if "seconds" in record]
-    assert spent > 0 and seconds == sorted(seconds) and steps(tmp_path) == list(range(1, len(seconds) + 1))
+    assert spent > 0 and seconds == sorted(seconds)
+    assert steps(tmp_path) == list(range(1, len(seconds) + 1))
     assert seconds[-1] >= 0.03 * 60
 
 
 def test_first_evaluation_takes_none_of_the_minutes(data, tmp_path, monkeypatch):
-    clock, real = itertools.count(0, 20), convbert.runs.keep_score
+    clock, real = itertools.count(0, 20), convbert.RunFolder.keep_scores
     waiting = []
 
-    def keep_score(*arguments):  # takes an hour
+    def keep_scores(*arguments):  # takes an hour
         waiting.append(3600)
         real(*arguments)
 
-    monkeypatch.setattr(convbert, "time", SimpleNamespace(perf_counter=lambda: next(clock) + sum(waiting)))
-    monkeypatch.setattr(convbert.runs, "keep_score", keep_score)
+    stopwatch = SimpleNamespace(perf_counter=lambda: next(clock) + sum(waiting))
+    monkeypatch.setattr(convbert, "time", stopwatch)
+    monkeypatch.setattr(convbert.RunFolder, "keep_scores", keep_scores)
     assert run(*pretraining(data, tmp_path, "--max_minutes", 1)).code == 0
     assert read_json(tmp_path / "train_results.json")["step"] == 3
 

@@ -1,10 +1,11 @@
-"""What kowiki.py and naver_movie.py share: faults told in one line, whole files, downloads, MongoDB."""
+"""What kowiki.py and naver_movie.py share: errors, whole files, locks, downloads, MongoDB."""
 
 import argparse
 import contextlib
 import functools
 import hashlib
 import http.client
+import io
 import json
 import os
 import platform
@@ -22,14 +23,17 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 from urllib.error import HTTPError, URLError
 
+import filelock
 from tqdm import tqdm
 
 TRIES = 6  # in a row without a new byte
 BACKOFF = 1.0  # seconds before the second try; doubles from try to try
 PATIENCE = 600  # seconds of waiting that a server may ask for
 TIMEOUT = 60  # seconds without a byte
-HINTS = {403: "the server turns this client away; name a mail address or page of yours by --contact",
-         404: "no such file there; see --date and --url"}
+HINTS = {  # what to do about an HTTP status
+    403: "the server turns this client away; name a mail address or page of yours by --contact",
+    404: "no such file there; see --date and --url",
+}
 T = TypeVar("T")  # what an attempt returns
 
 
@@ -53,24 +57,33 @@ class Cut(OSError):
 PASSING = (URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError, Cut)
 
 
-# ---- Command line ------------------------------------------------------------------------------------------
+# ---- Command line --------------------------------------------------------------------------------
 def make_parser(description: str) -> argparse.ArgumentParser:
     """ArgumentParser whose complaints are UserErrors, with the options of both commands."""
     def fail(message: str) -> NoReturn:
         raise UserError(message)
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+    parser = argparse.ArgumentParser(
+        description=description, allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.error = fail  # type: ignore[method-assign]  # argparse means it to be replaced
     parser.add_argument("--contact", default="see the repository of ko-ConvBERT",
                         help="Mail address or page of yours, sent to the server in the User-Agent.")
-    parser.add_argument("--overwrite", action="store_true", help="Makes again, and replaces, what there is.")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="Makes again, and replaces, what there is.")
     parser.add_argument("--store", metavar="URI",
                         help="Keeps the data in MongoDB as well, mongodb://HOST/NAME.")
     return parser
 
 
 def run(main: Callable[[], None]) -> None:
-    """main() as a program: status 2 and one line on stderr for all that the user can put right."""
+    """main() as a program: status 2 and one line on stderr for all that the user can put right.
+
+    Characters that stdout cannot take, as emoji in cp949, are written as their numbers.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook puts something else in its place
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
         sys.stdout.flush()
@@ -83,30 +96,72 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-# ---- Files: one gets its name only when it is whole --------------------------------------------------------
+# ---- Files: one gets its name only when it is whole ----------------------------------------------
 @contextlib.contextmanager
 def disk_faults(path: Path) -> Iterator[None]:
-    """Makes UserErrors of the faults of the disk, with the name of the file: a full disk tells none."""
+    """Makes UserErrors of the faults of the disk, and names the file: a full disk names none."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; the same command goes on from here") from None
+        why = error.strerror or error
+        raise UserError(f"{path}: {why}; the same command goes on from here") from None
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Puts a file that is whole in the place of path. It outlives a loss of power from here on."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems sync none
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields the name FILE.tmp; what is written there is synced to the disk and takes the place of path."""
+    """Yields the name FILE.tmp; what is written there takes the place of path in the end."""
     temporary = Path(f"{path}.tmp")
     with disk_faults(temporary):
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        give_name(temporary, path)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder. UserError if one is at work there.
+
+    The system gives back the lock of a run that is killed. Where it knows no locks, as on some file
+    systems of clusters, a line says so and the run goes on.
+    """
+    path = folder / ".lock"
+    # The system's own lock: filelock's other kind is a file, which outlives a run that is killed.
+    kind = filelock.WindowsFileLock if os.name == "nt" else filelock.UnixFileLock
+    lock = kind(path, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(f"{folder}: another run is at work there; wait for its end, "
+                        "or see --output_dir") from None
+    except (OSError, NotImplementedError) as error:
+        print(f"warning: {path}: cannot be locked ({error}); let no other run write in that folder",
+              file=sys.stderr)
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # Windows: release() removes it
+                path.unlink()  # while it is locked, so that it is not the lock of the next run
+            lock.release()
 
 
 def write_json(path: Path, value: dict) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # The name of a file may hold bytes that are no UTF-8; JSON can write them as \udcff.
+        temporary.write_bytes(text.encode(errors="backslashreplace"))
 
 
 def read_json(path: Path | str) -> dict:
@@ -137,9 +192,12 @@ def git_sha1(path: Path) -> str:
     return file_sha1(path, b"blob %d\0" % os.path.getsize(path))
 
 
-# ---- Downloads ---------------------------------------------------------------------------------------------
+# ---- Downloads -----------------------------------------------------------------------------------
 def set_user_agent(contact: str) -> None:
-    """Has all requests say who asks and whom to write to: Wikimedia answers 403 to the names of libraries."""
+    """Has all requests say who asks: Wikimedia answers 403 to the names of libraries.
+
+    UserError if the contact is not plain ASCII.
+    """
     opener = urllib.request.build_opener()
     agent = f"ko-ConvBERT/1.0 ({contact}) python-urllib/{platform.python_version()}"
     if not agent.isprintable() or not agent.isascii():
@@ -161,7 +219,10 @@ def asked_to_wait(headers: Message) -> float:
 
 
 def retry(attempt: Callable[[], T], url: str) -> T:
-    """attempt(), again after faults that may pass, with longer and longer pauses. UserError if they stay."""
+    """attempt(), again after faults that may pass, with longer and longer pauses.
+
+    UserError if they stay; Missing if the file is not on the server.
+    """
     failures, furthest = 0, 0
     while True:
         wait = 0.0
@@ -179,7 +240,7 @@ def retry(attempt: Callable[[], T], url: str) -> T:
         failures += 1
         if failures == TRIES or wait > PATIENCE:
             asks = f", and asks to wait {wait:.0f} s" if wait else ""
-            raise UserError(f"{url}: {why}{asks}; later, the same command goes on from here") from None
+            raise UserError(f"{url}: {why}{asks}; try the same command later") from None
         wait = max(wait, BACKOFF * 2 ** (failures - 1))
         print(f"{url}: {why}; again in {wait:.0f} s", file=sys.stderr)
         time.sleep(wait)
@@ -204,47 +265,36 @@ def fetch(url: str) -> bytes:
 def fetch_rest(url: str, part: Path, size: int | None, sha1: str | None) -> None:
     """One attempt to bring `part` from what it holds to the end of the file; Cut if it falls short.
 
-    Goes on only if the end can tell a mixture of two files: by the SHA-1, or by an entity tag.
+    Goes on only where a SHA-1 will tell a mixture of two files; otherwise it starts anew.
     """
-    tag_file = Path(f"{part}.tag")
-    tag = tag_file.read_text() if tag_file.exists() else ""
-    done = part.stat().st_size if part.exists() and (sha1 or tag) else 0
-    if done and done == size:
-        return
-    headers = {"Range": f"bytes={done}-"} | ({"If-Range": tag} if tag else {}) if done else {}
+    done = part.stat().st_size if sha1 and part.exists() else 0
     try:
-        response = ask(url, **headers)
+        response = ask(url, **({"Range": f"bytes={done}-"} if done else {}))
     except HTTPError as error:
         if error.code != 416 or not done:
             raise
-        if error.headers.get("Content-Range") == f"bytes */{done}":  # nothing is missing
-            return
         part.unlink()
-        raise Cut("the server's file is shorter than what has been fetched; from the start", 0) from None
+        raise Cut("the server has less than what was fetched; from the start", 0) from None
     with response:
-        if response.status != 206:  # all of it, because it has changed or the server knows no ranges
+        if response.status != 206:  # all of it: the server knows no ranges
             done = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
             raise UserError(f"{url}: the server sent another range than asked for; see --url")
-        tag_file.write_text(strong_tag(response.headers))
         copy_body(response, part, done, url, size)
 
 
-def strong_tag(headers: Message) -> str:
-    """What If-Range may name: the entity tag unless it is a weak one, or else the date."""
-    tag = headers.get("ETag", "")
-    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
-
-
 def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int | None) -> None:
-    """Appends the body to the first `done` bytes of part. Cut if it ends before its length or `size`."""
+    """Appends the body to the first `done` bytes of part.
+
+    Cut if it ends before its length or `size`; UserError if they differ.
+    """
     length = response.headers.get("Content-Length")
     total = done + int(length) if length and length.isdecimal() else size
     if size is not None and total != size:
         raise UserError(f"{url}: has {total:,} bytes, but the list of the dump says {size:,}")
     name = part.name.removesuffix(".part")
-    with (open(part, "ab" if done else "wb") as file,
-          tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True, disable=None) as bar):
+    bar = tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True, disable=None)
+    with open(part, "ab" if done else "wb") as file, bar:
         while True:
             try:
                 block = response.read(1 << 17)
@@ -260,36 +310,45 @@ def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int
 
 
 def download(url: str, path: Path, size: int | None = None, sha1: str | None = None) -> str:
-    """Fetches a large file, going on from FILE.part, and returns its SHA-1.
+    """Fetches a large file and returns its SHA-1; with a known SHA-1, it goes on from FILE.part.
 
     size (bytes) and sha1 are checked, where known, before the file gets its name. Raises UserError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(f"{path}.part")
-    missing = (size or 0) - (part.stat().st_size if part.exists() else 0)
-    if missing > (free := shutil.disk_usage(path.parent).free):
-        raise UserError(f"{path}: needs {missing:,} more bytes, the disk has {free:,}; see --output_dir")
+    there = part.stat().st_size if part.exists() else 0
+    missing = (size or 0) - there
+    free = shutil.disk_usage(path.parent).free
+    if missing > free:
+        raise UserError(
+            f"{path}: needs {missing:,} more bytes, the disk has {free:,}; see --output_dir")
     with disk_faults(part):  # those of the network are UserErrors by then
-        retry(lambda: fetch_rest(url, part, size, sha1), url)
-    found, length = file_sha1(part), part.stat().st_size
-    Path(f"{part}.tag").unlink(missing_ok=True)
-    if found != (sha1 or found) or length != (size or length):
-        part.unlink()
-        raise UserError(f"{url}: came with SHA-1 {found} and {length:,} bytes, not {sha1} and {size}; "
-                        "thrown away: run again, or see --url for another mirror")
-    os.replace(part, path)
+        # A run may have been killed when all was there, before it got its name.
+        if not (sha1 and there and there == (size or there) and file_sha1(part) == sha1):
+            retry(lambda: fetch_rest(url, part, size, sha1), url)
+        found = file_sha1(part)
+        length = part.stat().st_size
+        if found != (sha1 or found) or length != (size or length):
+            part.unlink()
+            raise UserError(
+                f"{url}: came with SHA-1 {found} and {length:,} bytes, not {sha1} and {size}; "
+                "thrown away: run again, or see --url for another mirror")
+        give_name(part, path)
     return found
 
 
 def wget_file(url: str, path: Path, git_name: str) -> None:
-    """Fetches a small file by the package wget. UserError if it is not the one that git calls `git_name`."""
+    """Fetches a small file by the package wget.
+
+    UserError if it is not the one that git calls `git_name`.
+    """
     import wget
 
     path, here = Path(path).absolute(), Path.cwd()
     folder = Path(f"{path}.part")  # wget leaves its temporary files in the current folder: this one
 
     def attempt() -> None:
-        shutil.rmtree(folder, ignore_errors=True)  # of the last attempt, or of a run that was killed
+        shutil.rmtree(folder, ignore_errors=True)  # of the last attempt, or of a killed run
         folder.mkdir(parents=True)
         os.chdir(folder)
         try:
@@ -299,7 +358,8 @@ def wget_file(url: str, path: Path, git_name: str) -> None:
         finally:
             os.chdir(here)
         if (found := git_sha1(fetched)) != git_name:
-            raise Cut(f"came as git blob {found}, {fetched.stat().st_size:,} bytes, not {git_name}", 0)
+            length = fetched.stat().st_size
+            raise Cut(f"came as git blob {found}, {length:,} bytes, not {git_name}", 0)
         os.replace(fetched, path)
 
     try:
@@ -309,7 +369,7 @@ def wget_file(url: str, path: Path, git_name: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-# ---- MongoDB -----------------------------------------------------------------------------------------------
+# ---- MongoDB -------------------------------------------------------------------------------------
 class Store:
     """A MongoDB collection of documents with an _id. All its faults are UserErrors."""
 
@@ -341,7 +401,8 @@ class Store:
                    or any(known[document["_id"]].get(field) != document[field] for field in same)]
             replace = functools.partial(self.pymongo.ReplaceOne, upsert=True)
             if new:
-                self.collection.bulk_write([replace({"_id": document["_id"]}, document) for document in new])
+                self.collection.bulk_write(
+                    [replace({"_id": document["_id"]}, document) for document in new])
         return len(new)
 
     def drop(self, ids: list[int]) -> None:

@@ -1,39 +1,393 @@
-"""NSMC, 200,000 film reviews with their sentiment, checked and described: python naver_movie.py
+"""NSMC, 200,000 film reviews with their sentiment, and its crawl: python naver_movie.py
 
-Leaves nsmc/ratings_train.txt and ratings_test.txt, where `convbert.py --task finetune` looks for them, and
-nsmc/nsmc.json, which says what they are. Takes files of your own by --train_file and --test_file.
+Leaves in nsmc/:
+- ratings_train.txt and ratings_test.txt, where `convbert.py --task finetune` looks for them;
+- reviews.txt, the reviews of the crawl without ratings and without the test set, to pretrain on;
+- nsmc.json, which says what they are, and the archive that all of it came from.
+Takes an archive at hand by --archive, files of your own by --train_file and --test_file.
+
+Source: github.com/e9t/nsmc (CC0), at the commit below.
 """
 
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
 import shutil
+import struct
 import sys
+import zipfile
+import zlib
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import common
 import numpy as np
 import pandas
-from common import UserError, git_sha1, replacing, write_json
+from common import UserError, git_sha1, read_json, replacing, write_json
 
 HERE = Path(__file__).resolve().parent
-NSMC = "https://raw.githubusercontent.com/e9t/nsmc/master/"
-OFFICIAL = {"train": "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876",  # SHA-1 as git blobs, 14,628,807 bytes
-            "test": "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"}  # 4,893,335 bytes
+COMMIT = "cc0670e872d4ac27bfe36c87456783004b39ef6c"
+NSMC = f"https://codeload.github.com/e9t/nsmc/zip/{COMMIT}"
+# What git calls the content. GitHub does not promise that an archive's own bytes stay the same.
+OFFICIAL = {"ratings.txt": "9cd603e0d9a3685955fd8994052be3ae143dafdb",
+            "ratings_train.txt": "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876",
+            "ratings_test.txt": "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367",
+            "raw": "64d6947d33552b330d9d2ca1300eece444782e56"}  # a tree of 14,730 blobs
+SPLITS = ("train", "test")
+TRIES = 3  # archives that end too early, although the server says that they are whole
+
+# ---- The archive: read in place, never extracted -------------------------------------------------
+MEMBER = re.compile(r"[^/\\]+/(raw/[0-9A-Za-z_-]+\.json|ratings(?:_train|_test)?\.txt)")
+# Bounds in bytes, well above the official archive. What exceeds one was made to fill the memory.
+LIST_MOST = 4 << 20  # the list of members, official 2 MB
+RAW_MOST = 1 << 20  # a file of raw/, official 39,179
+TEXT_MOST = 24 << 20  # a .txt, official 19.5 MB
+TOTAL_MOST = 256 << 20  # all that is read, official 207 MB
+# And bounds in number: short rows take far more memory than bytes.
+FILES_MOST = 20_000  # official 14,733
+REVIEWS_MOST = 1_000_000  # lines of a table, reviews of the crawl; official 200,001 and 712,404
+# What zipfile and the disk raise for an archive that is broken. UserError is none of them.
+FAULTS = (OSError, EOFError, RuntimeError, ValueError, struct.error, zlib.error, zipfile.BadZipFile)
 
 
-def leave_file(split: str, args: Namespace) -> Path:
-    """Puts a file where it belongs: the one given, the one that is there already, or the official one."""
-    path, given = args.output_dir / f"ratings_{split}.txt", getattr(args, f"{split}_file")
+class Archive:
+    """The files of NSMC that count, in a zip archive or in a folder of the same layout.
+
+    sizes holds their bytes by their name in the repository, such as raw/10001.json. Other members
+    are never touched. All that is amiss is a UserError: broken, foreign, made to fill the memory.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.zip: zipfile.ZipFile | None = None
+        self.members: dict[str, zipfile.ZipInfo] = {}
+        with self.faults():
+            if path.is_dir():
+                self.sizes = folder_sizes(path)
+            else:
+                check_list(path)
+                self.zip = zipfile.ZipFile(path)
+        try:
+            if self.zip:
+                self.members = self.choose(self.zip.infolist())
+                self.sizes = {name: info.file_size for name, info in self.members.items()}
+            self.check_sizes()
+        except UserError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.zip:
+            self.zip.close()
+
+    @contextlib.contextmanager
+    def faults(self, name: str = "") -> Iterator[None]:
+        """Makes UserErrors of the faults of an archive, or of one member."""
+        try:
+            yield
+        except FAULTS as error:
+            why = getattr(error, "strerror", None) or str(error) or "ends too early"
+            raise UserError(f"{self.path}: {name and name + ': '}{why}") from None
+
+    def choose(self, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+        """The members that count. Their full name tells, as it stands in the archive."""
+        chosen: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            found = MEMBER.fullmatch(info.orig_filename)
+            if not found:
+                continue
+            name = found[1]
+            if name in chosen:
+                raise UserError(f"{self.path}: {name}: is in it twice")
+            # zipfile unpacks other methods without a bound on the memory
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise UserError(f"{self.path}: {name}: packed by method {info.compress_type}, "
+                                "which no archive of GitHub uses")
+            chosen[name] = info
+        return chosen
+
+    def check_sizes(self) -> None:
+        """UserError for a file that is missing, and for sizes beyond the bounds."""
+        for name in ("ratings_train.txt", "ratings_test.txt"):
+            if name not in self.sizes:
+                raise UserError(f"{self.path}: not an archive of NSMC: lacks {name}")
+        if not self.raw():
+            raise UserError(f"{self.path}: not an archive of NSMC: lacks raw/*.json")
+        for name, size in self.sizes.items():
+            most = RAW_MOST if name.startswith("raw/") else TEXT_MOST
+            if size > most:
+                raise UserError(f"{self.path}: {name}: {size:,} bytes, too large (over {most:,})")
+        total = sum(self.sizes.values())
+        if len(self.sizes) > FILES_MOST or total > TOTAL_MOST:
+            raise UserError(f"{self.path}: {len(self.sizes):,} files of {total:,} bytes, too large "
+                            f"(over {FILES_MOST:,} files, or {TOTAL_MOST:,} bytes)")
+
+    def raw(self) -> list[str]:
+        """Names of the files of the crawl, in byte order."""
+        return sorted(name for name in self.sizes if name.startswith("raw/"))
+
+    def open(self, name: str) -> BinaryIO:
+        if self.zip:
+            return self.zip.open(self.members[name])  # type: ignore[return-value]
+        return open(self.path / name, "rb")
+
+    def read(self, name: str) -> bytes:
+        """The content of a file. UserError unless it has just as many bytes as the list says."""
+        size = self.sizes[name]
+        with self.faults(name):
+            with self.open(name) as file:
+                data = file.read(size + 1)
+            if len(data) != size:
+                raise ValueError(f"has not the {size:,} bytes that the list says")
+        return data
+
+    def table(self, name: str) -> bytes:
+        """The content of a .txt. UserError if it has too many lines."""
+        data = self.read(name)
+        if data.count(b"\n") > REVIEWS_MOST:
+            raise UserError(f"{self.path}: {name}: too many lines (over {REVIEWS_MOST:,})")
+        return data
+
+    def git_names(self) -> dict[str, str]:
+        """What git calls the content, hexadecimal: of each .txt the blob, of raw/ the tree.
+
+        Source: the formats of git's objects, gitformat-pack and "Git Internals" in Pro Git.
+        """
+        names = {name: blob_sha1(self.read(name)).hex()
+                 for name in OFFICIAL if name in self.sizes}
+        tree = b"".join(b"100644 %s\0%s" % (name.removeprefix("raw/").encode(),
+                                            blob_sha1(self.read(name))) for name in self.raw())
+        names["raw"] = hashlib.sha1(b"tree %d\0" % len(tree) + tree).hexdigest()
+        return names
+
+    def reviews(self) -> Iterator[dict]:
+        """Yields the reviews of the crawl, files in byte order of their names. UserError."""
+        count = 0
+        for name in self.raw():
+            try:
+                found = json.loads(self.read(name).decode("utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{self.path}: {name}: not JSON ({error})") from None
+            if not isinstance(found, list) or not all(is_review(item) for item in found):
+                raise UserError(f"{self.path}: {name}: not a list of reviews")
+            count += len(found)
+            if count > REVIEWS_MOST:
+                raise UserError(f"{self.path}: {name}: too many reviews (over {REVIEWS_MOST:,})")
+            yield from found
+
+
+def check_list(path: Path) -> None:
+    """UserError where the list of members would fill the memory: zipfile reads it at once.
+
+    Its length stands in the record that ends a zip archive; a Zip64 record would overrule that.
+    Source: APPNOTE.TXT of PKWARE, 4.3.15 and 4.3.16.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 0xFFFF - 22 - 20))  # a comment, this record, one of Zip64
+        end = file.read()
+    at = end.rfind(b"PK\5\6")
+    if at < 0 or len(end) < at + 22:
+        raise UserError(f"{path}: not a zip archive, or its end is missing")
+    length = int.from_bytes(end[at + 12 : at + 16], "little")
+    if length > LIST_MOST or end[max(0, at - 20) :].startswith(b"PK\6\7"):
+        raise UserError(f"{path}: its list of members is too long for an archive of NSMC")
+
+
+def folder_sizes(folder: Path) -> dict[str, int]:
+    """Bytes of the files that count in a folder, by name."""
+    paths = [folder / name for name in OFFICIAL if name != "raw"] + [*folder.glob("raw/*.json")]
+    named = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
+    return {name: path.stat().st_size for name, path in named.items()
+            if MEMBER.fullmatch(f"folder/{name}")}
+
+
+def blob_sha1(data: bytes) -> bytes:
+    """The SHA-1 that git gives to a file's content, 20 bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).digest()
+
+
+def is_review(item: object) -> bool:
+    """Whether this is an object of the crawl."""
+    return isinstance(item, dict) and isinstance(item.get("review"), str)
+
+
+def differences(names: dict[str, str]) -> str:
+    """What is not as in the official archive; empty if all is."""
+    return ", ".join(f"{name} is {names.get(name, 'missing')}"
+                     for name, official in OFFICIAL.items() if names.get(name) != official)
+
+
+def fetch_archive(args: Namespace) -> Path:
+    """The official archive in the output folder, fetched unless it is there.
+
+    It gets its name when its content is proved. UserError if what comes is something else.
+    """
+    path = args.output_dir / f"nsmc-{COMMIT[:7]}.zip"
+    if path.exists() and not args.overwrite:
+        return path
+    fetched = Path(f"{path}.new")
+    why = ""
+    for _ in range(TRIES):
+        common.download(args.url, fetched)
+        try:
+            with Archive(fetched) as archive:
+                found = differences(archive.git_names())
+        except UserError as error:  # the server tells no length, so a lost connection shows here
+            fetched.unlink()
+            why = str(error).replace(str(fetched), args.url)
+            print(f"{why}; thrown away", file=sys.stderr)
+            continue
+        if found:
+            fetched.unlink()
+            raise UserError(f"{args.url}: NOT the official archive: {found}; thrown away")
+        os.replace(fetched, path)
+        return path
+    raise UserError(f"{why}; thrown away, {TRIES} times: run again, or see --archive")
+
+
+def prove(archive: Archive, args: Namespace) -> bool:
+    """Says, and returns, whether an archive is the official one. UserError if it has to be."""
+    found = differences(archive.git_names())
+    if found and not args.archive:
+        raise UserError(f"{archive.path}: NOT the official archive: {found}; "
+                        "see --overwrite, or --archive")
+    print(f"{archive.path}: " + ("the official archive" if not found else
+                                 f"NOT the official archive: {found}"))
+    return not found
+
+
+# ---- What is left in the output folder -----------------------------------------------------------
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """replacing(), and nothing stays of what fails."""
+    with replacing(path) as temporary:
+        try:
+            yield temporary
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def split_path(split: str, args: Namespace) -> Path:
+    return args.output_dir / f"ratings_{split}.txt"
+
+
+def leave_file(split: str, archive: Archive | None, args: Namespace) -> None:
+    """Puts a file where it belongs: the one given, the one that is there, or the archive's."""
+    path, given = split_path(split, args), getattr(args, f"{split}_file")
+    if not given and path.exists() and not args.archive and not args.overwrite:
+        return
     if given:
-        if path.exists() and git_sha1(path) != git_sha1(given) and not args.overwrite:
-            raise UserError(f"{path}: there already, and not the same as {given}; see --overwrite")
         read_reviews(given)  # a file that is none is told before it takes the place of another
-        with replacing(path) as temporary:
+    with making(path) as temporary:
+        if given:
             shutil.copyfile(given, temporary)
-    elif args.overwrite or not path.exists():
-        common.wget_file(f"{args.url.rstrip('/')}/{path.name}", path, OFFICIAL[split])
-    return path
+            source = str(given)
+        else:
+            assert archive  # find_archive() has seen that the file is missing
+            temporary.write_bytes(archive.table(path.name))
+            source = f"{archive.path}: {path.name}"
+            check_reviews(temporary, source)
+        if path.exists() and git_sha1(path) != git_sha1(temporary) and not args.overwrite:
+            raise UserError(f"{path}: there already, and not the same as {source}; see --overwrite")
 
 
+def check_reviews(temporary: Path, source: str) -> None:
+    """UserError, with the name of the source, if a file is none of reviews."""
+    try:
+        read_reviews(temporary)
+    except UserError as error:
+        raise UserError(str(error).replace(str(temporary), source)) from None
+
+
+def fingerprint(text: str) -> bytes:
+    """16 bytes that stand for a text, blanks aside. 700,000 texts would take 50 MB more."""
+    squeezed = "".join(text.split())
+    return hashlib.blake2b(squeezed.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple[int, int]:
+    """Writes the crawl's reviews, a blank line after each; returns how many, and of how many.
+
+    Two that differ in blanks only are one review. Those of the test set are left out, by their id
+    and by their text. Every run of white space becomes one blank, so each is a line.
+    """
+    written = crawled = 0
+    ids = set(test["id"])
+    seen = {fingerprint(text) for text in [*test["document"], ""]}
+    with open(path, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+        for review in archive.reviews():  # errors: JSON can spell half a surrogate pair
+            crawled += 1
+            text = " ".join(review["review"].split())
+            key = fingerprint(text)
+            if key in seen or str(review.get("review_id")) in ids:
+                continue
+            seen.add(key)
+            file.write(f"{text}\n\n")
+            written += 1
+    return written, crawled
+
+
+def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict) -> dict:
+    """Makes reviews.txt; returns what is to be known of it. `known` is that of the last run.
+
+    UserError if the place is taken by a file that this program did not make.
+    """
+    path = args.output_dir / "reviews.txt"
+    test = read_reviews(split_path("test", args))
+    with making(path) as temporary:
+        written, crawled = write_reviews(archive, temporary, test)
+        name = git_sha1(temporary)
+        ours = not path.exists() or git_sha1(path) in (name, known.get("git_sha1"))
+        if not ours and not args.overwrite:
+            raise UserError(f"{path}: there already, and not what {archive.path} gives; "
+                            "see --overwrite")
+    print(f"{path}: {written:,} different reviews of the {crawled:,} in the crawl, "
+          "none of the test set's")
+    return {"git_sha1": name, "official archive": official, "reviews": written,
+            "reviews in the crawl": crawled, "git_sha1 of ratings_test.txt": name_of_test(args)}
+
+
+def name_of_test(args: Namespace) -> str:
+    """What git calls the test set; empty if there is none yet."""
+    path = split_path("test", args)
+    return git_sha1(path) if path.exists() else ""
+
+
+def reviews_stand(args: Namespace, known: dict) -> bool:
+    """Whether reviews.txt is there, as made by the last run, for the test set that is there."""
+    path = args.output_dir / "reviews.txt"
+    return (path.exists() and git_sha1(path) == known.get("git_sha1")
+            and known.get("git_sha1 of ratings_test.txt") == name_of_test(args))
+
+
+def find_archive(args: Namespace, known: dict) -> Path | None:
+    """Where the archive is; None where nothing of it is asked for. Fetches it if need be."""
+    if args.archive:
+        return args.archive
+    given = [getattr(args, f"{split}_file") for split in SPLITS]
+    if all(given):
+        return None
+    there = all(file or split_path(split, args).exists() for split, file in zip(SPLITS, given))
+    same = not args.test_file or git_sha1(args.test_file) == name_of_test(args)
+    if there and same and reviews_stand(args, known) and not args.overwrite:
+        return None
+    return fetch_archive(args)
+
+
+# ---- What is to be known of it -------------------------------------------------------------------
 def read_reviews(path: Path) -> pandas.DataFrame:
     """DataFrame with the columns id, document, label, read by what finetune reads by. UserError."""
     sys.path.insert(0, str(HERE.parent))
@@ -44,39 +398,73 @@ def read_reviews(path: Path) -> pandas.DataFrame:
         ids = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False,
                               skip_blank_lines=False, index_col=False, encoding="utf-8-sig")
     except convbert.UserError as error:
-        hint = f"; if it is in cp949: iconv -f cp949 -t utf-8 {path}" if "utf-8" in str(error) else ""
+        in_cp949 = "utf-8" in str(error)
+        hint = f"; if it is in cp949: iconv -f cp949 -t utf-8 {path}" if in_cp949 else ""
         raise UserError(f"{error}{hint}") from None
     if "id" not in ids:
         raise UserError(f"{path}, line 1: lacks the tab-separated column id")
     return pandas.DataFrame({"id": ids["id"], "document": documents, "label": labels})
 
 
-def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, float]:
-    """The number of tokens of each document, and the share of all tokens that are unknown."""
+def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, float, float]:
+    """The number of tokens of each document, and two shares of all tokens: unknown ones, bytes.
+
+    A vocabulary with byte fallback spells in bytes what is no piece of it, one without calls it
+    unknown. UserError if the file is no vocabulary.
+    """
     import sentencepiece
 
     try:
         processor = sentencepiece.SentencePieceProcessor(model_file=str(vocab_file))
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{vocab_file}: not a SentencePiece model ({str(error).splitlines()[0]})") from None
-    ids = processor.encode(list(documents))
-    unknown = sum(tokens.count(processor.unk_id()) for tokens in ids)
-    lengths = np.array([len(tokens) for tokens in ids])
-    return lengths, unknown / max(1, lengths.sum())
+        why = str(error).splitlines()[0]
+        raise UserError(f"{vocab_file}: not a SentencePiece model ({why})") from None
+    pieces = range(processor.vocab_size())
+    is_byte = np.array([processor.is_byte(piece) for piece in pieces])
+    counts = np.zeros(len(pieces), dtype=np.int64)  # of each piece
+    lengths = []
+    for start in range(0, len(documents), 10_000):  # lists of Python's numbers take much memory
+        ids = processor.encode(list(documents[start : start + 10_000]))
+        lengths += [len(tokens) for tokens in ids]
+        flat = np.concatenate([np.array(tokens, dtype=np.int64) for tokens in ids])
+        counts += np.bincount(flat, minlength=len(pieces))
+    total = max(1, counts.sum())
+    return np.array(lengths), counts[processor.unk_id()] / total, counts[is_byte].sum() / total
 
 
 def describe(reviews: pandas.DataFrame, args: Namespace) -> dict[str, float]:
     """What is to be known of a split: counts, quantiles, shares."""
     documents = reviews["document"]
-    lengths, unknown = tokens_of(documents, args.vocab_file)
+    lengths, unknown, in_bytes = tokens_of(documents, args.vocab_file)
     about = {"reviews": len(reviews), "positive": int(reviews["label"].sum()),
              "empty documents": int((documents.str.strip() == "").sum()),
              "repeated ids": int(reviews["id"].duplicated().sum()),
              "repeated documents": int(documents.duplicated().sum()),
-             "unknown tokens, share": round(float(unknown), 6)}
+             "unknown tokens, share": round(float(unknown), 6),
+             "byte tokens, share": round(float(in_bytes), 6)}
     for name, values in (("characters", documents.str.len()), ("tokens", lengths)):
         for quantile in (0.5, 0.95, 1):
-            about[f"{name}, {quantile:.0%} quantile"] = int(np.quantile(values, quantile, method="lower"))
+            found = np.quantile(values, quantile, method="lower")
+            about[f"{name}, {quantile:.0%} quantile"] = int(found)
+    return about
+
+
+def describe_splits(tables: dict[str, pandas.DataFrame], args: Namespace) -> dict:
+    """Prints, and returns for nsmc.json, what is to be known of both files."""
+    about: dict = {}
+    for split, table in tables.items():
+        path = split_path(split, args)
+        found = git_sha1(path)
+        official = found == OFFICIAL[path.name]
+        about[split] = {"git_sha1": found, "official": official} | describe(table, args)
+        print(f"{path}: " + ("the official file" if official else
+                             f"NOT the official file, but git blob {found}; "
+                             "to be said beside any result"))
+    print(pandas.DataFrame(about).iloc[2:].to_string())
+    for column in ("id", "document"):
+        shared = int(tables["test"][column].isin(set(tables["train"][column]) - {""}).sum())
+        about[f"test reviews with the {column} of one of train"] = shared
+        print(f"test reviews with the {column} of one of train: {shared:,}")
     return about
 
 
@@ -87,30 +475,47 @@ def store_reviews(reviews: pandas.DataFrame, store: common.Store) -> int:
                for start in range(0, len(documents), size))
 
 
-def main() -> None:
-    parser = common.make_parser(__doc__.splitlines()[0])
+# ---- Command line --------------------------------------------------------------------------------
+def parse_options() -> Namespace:
+    parser = common.make_parser((__doc__ or "").splitlines()[0])
     add = parser.add_argument
+    add("--archive", type=Path, help="Archive of NSMC's repository that is at hand, or a folder.")
     add("--train_file", type=Path, help="A file of your own to train on, in NSMC's format.")
     add("--test_file", type=Path, help="A file of your own to test on.")
-    add("--url", default=NSMC, help="Folder of the official files.")
+    add("--url", default=NSMC, help="Address of the official archive.")
     add("--output_dir", type=Path, default=HERE / "nsmc", help="For the files.")
-    add("--vocab_file", type=Path, default=HERE.parent / "vocab/kowiki.model", help="To count tokens by.")
-    args = parser.parse_args()
+    add("--vocab_file", type=Path, default=HERE.parent / "vocab/kowiki.model",
+        help="To count tokens by.")
+    return parser.parse_args()
+
+
+def make_files(args: Namespace, known: dict) -> dict:
+    """Leaves all files; returns what is to be known of reviews.txt."""
+    found = find_archive(args, known)
+    with Archive(found) if found else contextlib.nullcontext() as archive:
+        official = prove(archive, args) if archive else False
+        for split in SPLITS:
+            leave_file(split, archive, args)
+        if archive:
+            return leave_reviews(archive, official, args, known)
+    if known and not reviews_stand(args, known):
+        print(f"{args.output_dir / 'reviews.txt'}: NOT made for this test set, whose reviews may "
+              "be in it")
+    return known
+
+
+def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # cp949 cannot say every name of a folder
+        sys.stdout.reconfigure(errors="backslashreplace")
+    args = parse_options()
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, pandas.DataFrame] = {}
-    about: dict = {}
-    for split, official in OFFICIAL.items():
-        path = leave_file(split, args)
-        tables[split], found = read_reviews(path), git_sha1(path)
-        about[split] = {"git_sha1": found, "official": found == official} | describe(tables[split], args)
-        print(f"{path}: " + ("the official file" if found == official else
-                             f"NOT the official file, but git blob {found}; to be said beside any result"))
-    print(pandas.DataFrame(about).iloc[2:].to_string())
-    for column in ("id", "document"):
-        shared = int(tables["test"][column].isin(set(tables["train"][column]) - {""}).sum())
-        about[f"test reviews with the {column} of one of train"] = shared
-        print(f"test reviews with the {column} of one of train: {shared:,}")
+    known = read_json(args.output_dir / "nsmc.json").get("reviews.txt")
+    made = make_files(args, known if isinstance(known, dict) else {})
+    tables = {split: read_reviews(split_path(split, args)) for split in SPLITS}
+    about = describe_splits(tables, args)
+    if made:
+        about["reviews.txt"] = made
     write_json(args.output_dir / "nsmc.json", about)
     if args.store:
         for split, table in tables.items():

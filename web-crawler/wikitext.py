@@ -2,166 +2,105 @@
 
 A page goes through four steps, each linear in its length:
 
-1. `strip_tags`    comments and tags go by regular expressions: most of what is dropped stands between tags.
-2. `sections`      headings part the page; those that never hold prose (각주, 외부 링크 ...) go unread.
-3. `expand`        mwparserfromhell's tokenizer finds templates and links, however nested, and one stack
-                   puts in their place the text that the tables below give. Its tree is not built: that would
-                   take twice as long as all the rest.
-4. `tidy`          entities, list marks and broken markup; then holes are mended, `(, 1950년)` for one.
+1. `strip_tags`    comments, formulas, notes and tags go by regular expressions: most of what is
+                   dropped stands between tags.
+2. `sections`      headings part the page; sections that never hold prose (각주 ...) go unread.
+3. `expand`        mwparserfromhell's tokenizer finds templates and links, however nested, and one
+                   stack puts in their place the text that the tables give. Its tree is not built:
+                   that would take twice as long as all the rest.
+4. `tidy`          entities, list marks and broken markup; then sentences that lack a word.
 
-What becomes of which construct stands in the tables of section 1, and nowhere else.
+wikinames.py says what becomes of which name, formulas.py what a formula says, and holes.py what
+becomes of a sentence that lost a word.
 """
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import wikinames as names
+from formulas import say
+from holes import ADDRESS, FORMULA, GAP, HOLE, LOST, mend
 from mwparserfromhell.parser import tokens
+from wikinames import words
 
 try:
     from mwparserfromhell.parser._tokenizer import CTokenizer as Tokenizer
 except ImportError:  # where its C extension could not be built
     from mwparserfromhell.parser.tokenizer import Tokenizer
 
+# Like those of holes.py, characters that no page holds. LESS is a < that begins no tag.
+BAR, EQUALS, LESS, AND = "\x03\x04\x05\x06"
+UNMATCHED = {"{{": "\x07", "[[": "\x08"}
 
-def words(text: str) -> list[str]:
-    """The words of a table, a list of str."""
-    return text.split()
-
-
-def entries(text: str) -> list[str]:
-    """The entries of a table whose entries may hold blanks: what commas part, a list of str."""
-    return [" ".join(entry.split()) for entry in text.split(",")]
-
-
-def pairs(table: list[str]) -> dict[str, str]:
-    """{a: b} of the entries a=b."""
-    return dict(entry.split("=") for entry in table)
-
-
-# ---- 1. Policy: what becomes of what -----------------------------------------------------------------------
-# A template becomes this text, {1} its first argument, {name} a named one; case of latin letters is ignored.
-# A template that is not here nor in `template` becomes nothing: boxes, citations, notices, navigation, flags.
-FIRST_ARGUMENT = entries("""
-    한자, hanja, ipa, 학명, ruby, 루비, 윗주, abbr, 약어, 툴팁, tooltip, unicode, 유니코드,
-    ill, 임시링크, 국기나라,
-    nowrap, nobr, 줄바꿈 방지, 강조, 굵게, 작게, 크게, small, big, sub, 아래 첨자, 밑줄,
-    수학, math, mvar, nts, num""")
-DATES = entries("""
-    출생일, 출생일과 나이, birth date, 사망일, 사망일과 나이, death date, 날짜,
-    시작일, 시작 날짜, start date, 종료일, 종료 날짜, end date""")
-QUOTATIONS = entries("인용문, 인용문2, quote, cquote, blockquote")
-TEMPLATES = {
-    **dict.fromkeys(FIRST_ARGUMENT, "{1}"),
-    **dict.fromkeys(DATES, "{date}"),
-    **dict.fromkeys(QUOTATIONS, "\n{1}{내용}{text}\n"),
-    **dict.fromkeys(["시", "poem", "columns-list"], "\n{1}\n"),
-    **dict.fromkeys(["lang", "색", "color", "글씨 색"], "{2}"),
-    **dict.fromkeys(["sup", "위 첨자"], "^{1}"),  # 10^3 is not 103
-    **dict.fromkeys(["분수", "frac"], "{1}/{2}"),
-    **dict.fromkeys(["convert", "변환"], "{measure}"),
-    "val": "{quantity}",
-    "문화어": "문화어: {1}",
-    "nihongo": "{1}({2})",
-    "·": " · ",
-    "!": "|",
-    "=": "=",
-}
-# Values only MediaWiki knows, as it knows those of {{#if: ...}}: the sentence that needs one is dropped.
-VARIABLES = set(words("""
-    pagename fullpagename sitename currentyear currentmonth currentday numberofarticles
-    문서이름 문서수 현재연도 현재년 현재월 현재월이름 현재일 현재요일 현재시분 localyear 나이 age"""))
-# {{llang|en|x}} and {{lang-en|x}}, "영어: x"; a code that is not here leaves x alone.
-LANGUAGES = pairs(entries("""
-    ko=한국어, ja=일본어, ain=아이누어, zh=중국어, zh-hant=중국어 정체자, zh-hans=중국어 간체자, yue=광둥어,
-    mnc=만주어, mn=몽골어, bo=티베트어, ug=위구르어,
-    vi=베트남어, th=태국어, lo=라오어, km=크메르어, my=버마어, id=인도네시아어, ms=말레이어, tl=타갈로그어,
-    hi=힌디어, sa=산스크리트어, ur=우르두어, bn=벵골어, ta=타밀어, te=텔루구어, si=싱할라어, ne=네팔어,
-    ar=아랍어, fa=페르시아어, he=히브리어, tr=튀르키예어, ka=조지아어, hy=아르메니아어, az=아제르바이잔어,
-    kk=카자흐어, uz=우즈베크어, ky=키르기스어, tg=타지크어, tk=투르크멘어, akk=아카드어, egy=이집트어,
-    en=영어, ang=고대 영어, de=독일어, nl=네덜란드어, sv=스웨덴어, no=노르웨이어, nb=노르웨이어, da=덴마크어,
-    is=아이슬란드어, non=고대 노르드어, ga=아일랜드어, cy=웨일스어, af=아프리칸스어,
-    la=라틴어, fr=프랑스어, es=스페인어, it=이탈리아어, pt=포르투갈어, ro=루마니아어, ca=카탈루냐어,
-    gl=갈리시아어, eu=바스크어, el=그리스어, grc=고대 그리스어, sq=알바니아어,
-    ru=러시아어, uk=우크라이나어, be=벨라루스어, pl=폴란드어, cs=체코어, sk=슬로바키아어, bg=불가리아어,
-    sr=세르비아어, hr=크로아티아어, sl=슬로베니아어, mk=마케도니아어, lv=라트비아어, lt=리투아니아어,
-    fi=핀란드어, et=에스토니아어, hu=헝가리어,
-    sw=스와힐리어, am=암하라어, mi=마오리어, haw=하와이어, eo=에스페란토"""))
-# {{convert|100|km2}}; a unit that is not here stays as it is written.
-UNITS = pairs(words("""
-    C=°C F=°F km2=km² m2=m² cm2=cm² mm2=mm² km3=km³ m3=m³ cm3=cm³ mm3=mm³ sqkm=km² sqm=m²
-    sqmi=제곱마일 sqft=제곱피트 cuft=세제곱피트 acre=에이커"""))
-
-# Links with these prefixes go, caption and all; so do links to the article in another language, [[en:...]].
-DROPPED_LINKS = set(words("파일 그림 file image 분류 category 미디어 media 틀 template"))
-# These prefixes alone go, and the rest stays; as do those after a colon, [[:분류:...]].
-PREFIXES = DROPPED_LINKS | set(words("""
-    w wikt s b q n v c d m commons wiktionary wikisource wikibooks wikiquote species meta voy mw
-    위키낱말사전 위키문헌 위키책
-    토론 사용자 사용자토론 위키백과 백 위키백과토론 파일토론 틀토론 도움말 분류토론 들머리 위키프로젝트
-    프로젝트 초안 모듈 특수 특수기능
-    user project wikipedia help portal special"""))
-LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[a-z]+)*|simple")
-
-# Tags that go with what they hold, tags that end a line, and tags that only go; <br> becomes a space.
-DROPPED_TAGS = words("""
-    ref references gallery syntaxhighlight source pre timeline score imagemap hiero templatedata graph
-    mapframe maplink categorytree inputbox indicator includeonly table templatestyles style script""")
+# ---- 1. Tags -------------------------------------------------------------------------------------
+# Tags that go with what they hold: those that lack nothing, and those that may have said a word.
+SILENT_TAGS = words("""
+    references gallery templatedata mapframe maplink categorytree inputbox indicator includeonly
+    table templatestyles style script""")
+LOST_TAGS = words("syntaxhighlight source pre timeline score imagemap hiero graph phonos")
+# Tags that end a line, and tags that only go; <br> becomes a blank.
 BLOCK_TAGS = words("div p blockquote poem center ul ol li dl dt dd hr h1 h2 h3 h4 h5 h6 section")
 INLINE_TAGS = words("""
-    b i u s em strong big small sub sup span font tt code kbd var samp cite abbr q del ins strike mark bdi
-    bdo time dfn wbr ruby rb noinclude onlyinclude nowiki data link meta tr td th caption tbody thead br
-    math chem ce""")
-SWITCHES = words("""
-    목차숨김 목차보임 목차 단락편집숨김 갤러리숨김 화랑숨김 새글쓰기 새글쓰기숨김 숨은분류 색인 색인거부
-    넘겨주기고정 제목변환숨김 내용변환숨김
-    NOTOC FORCETOC TOC NOEDITSECTION NOGALLERY NEWSECTIONLINK NONEWSECTIONLINK HIDDENCAT INDEX NOINDEX
-    EXPECTUNUSEDCATEGORY STATICREDIRECT DISAMBIG NOTITLECONVERT NOTC NOCONTENTCONVERT NOCC""")
-
-# Sections without prose: they go with their subsections. Blanks in a title do not matter.
-NO_PROSE = entries("""
-    같이 보기, 함께 보기, 더 보기, 관련 항목, 관련 문서,
-    각주, 주석, 주해, 내용주, 미주, 출처, 출전, 인용, 인용 문헌, 각주 및 참고 문헌, 각주와 참고 문헌,
-    참고, 참고 문헌, 참고 자료, 참고 서적, 참고 링크, 참고 사이트, 참고 문헌 및 각주, 참조, 참조 문헌,
-    관련 서적, 관련 문헌, 더 읽을거리, 읽을거리, 추가 문헌,
-    외부 링크, 외부 고리, 바깥 고리, 링크, 관련 링크, 관련 사이트, 외부 참조,
-    See also, References, Notes, External links""")
-DROPPED_SECTIONS = {"".join(title.split()) for title in NO_PROSE}
-
-# <math>: these commands have a sign; a formula with any other, or with a fraction, is a hole in its sentence.
-SIGNS = pairs(words("""
-    times=× cdot=· pm=± le=≤ leq=≤ ge=≥ geq=≥ ne=≠ neq=≠ approx=≈ equiv=≡ to=→ rightarrow=→ infty=∞
-    in=∈ subset=⊂ cup=∪ cap=∩ forall=∀ exists=∃ partial=∂ nabla=∇ circ=° prime=′ ldots=… dots=… cdots=…
-    alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε zeta=ζ eta=η theta=θ kappa=κ lambda=λ mu=μ nu=ν
-    xi=ξ pi=π rho=ρ sigma=σ tau=τ phi=φ varphi=φ chi=χ psi=ψ omega=ω
-    Gamma=Γ Delta=Δ Theta=Θ Lambda=Λ Xi=Ξ Pi=Π Sigma=Σ Phi=Φ Psi=Ψ Omega=Ω"""))
-SIGNS |= dict.fromkeys(words("mathrm mathbf mathbb mathcal mathit text operatorname left right !"), "")
-SIGNS |= dict.fromkeys([",", ";"], " ")  # 10\,m
-
-# ---- 2. Tags -----------------------------------------------------------------------------------------------
-# Characters that XML forbids, so that no page holds them, mark what was taken out until `tidy` mends it.
-GAP, HOLE, BAR, EQUALS, LESS, AND, FORMULA = "\x01\x02\x03\x04\x05\x06\x0e"  # GAP: nothing lacks; HOLE: words
-UNMATCHED = {"{{": "\x07", "[[": "\x08"}
+    b i u s em strong big small sub sup span font tt code kbd var samp cite abbr q del ins
+    strike mark bdi bdo time dfn wbr ruby rb noinclude onlyinclude nowiki data link meta tr td
+    th caption tbody thead tfoot colgroup col br math chem ce ref""")
+CODE_TAGS = words("code tt kbd samp var")
 
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\u00ad\u200b\u200e\u200f\ufeff]")
 INVISIBLE_ENTITY = re.compile("[\u00ad\u200b\u200e\u200f\ufeff]")
-COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.S)
+
+# What stands between the name of a tag and its >, which may stand in a quoted value, too. No words
+# but attributes: a<b && c>d is no tag, nor is the title <P.S. 안녕>.
+VALUES = r"""(?:[^<>"']*(?:(?:"[^"<]*"|'[^'<]*')[^<>"']*)*|[^<>]*)"""
+BARE = "line|inline|nowrap|reversed|compact|noshade|clear|raw|class|style|center|left|right|align"
+ATTRIBUTES = (r"(?:\s*[/\\]?\s*|\s*[\"';/]" + VALUES + r"|\s+(?:[\w:.-]+\s*=(?!=)|(?:"
+              + BARE + r")(?=[\s/>]))" + VALUES + ")>")  # fmt: skip
 
 
-def held(names: list[str]) -> str:
-    """A pattern of the tags with such names and what they hold, up to the first tag of the same name."""
-    return rf"<({'|'.join(names)})\b[^<>]*>([^<]*(?:<(?!/?\1\b)[^<]*)*)</\1\s*>"
+def one_of(tags: list[str]) -> str:
+    """A pattern of the names of tags, none of which goes on as another word."""
+    return f"(?:{'|'.join(tags)})(?![\\w.-])"
 
 
-NOWIKI = re.compile(held(["nowiki"]), re.I)
-MATH = re.compile(held(["math", "chem", "ce"]), re.I)
-DROPPED = re.compile(rf"<(?:{'|'.join(DROPPED_TAGS)})\b[^<>]*/>|{held(DROPPED_TAGS)}", re.I)
-UNCLOSED = re.compile(r"<(?:ref|gallery|syntaxhighlight)\b[^\n]*", re.I)
+def held(tags: list[str], name: str) -> str:
+    """A pattern of such tags and what they hold, up to the first tag of the same name.
+
+    The < before is not in the pattern: several that begin with the same sign are found fast.
+    Its groups are the name given, and that followed by _attributes and _text.
+    """
+    return (rf"(?P<{name}>{'|'.join(tags)})(?![\w.-])(?P<{name}_attributes>{ATTRIBUTES})"
+            rf"(?P<{name}_text>[^<]*(?:<(?!/?(?P={name})\b)[^<]*)*)"
+            rf"</(?P={name})(?![\w.-])\s*>?")  # fmt: skip
+
+
+def tag(tags: list[str]) -> str:
+    """A pattern of such tags without their <; those at an end may lack the >."""
+    return (rf"(?:/\s*(?:{'|'.join(tags)})(?![a-z0-9.-])(?:{ATTRIBUTES})?"
+            rf"|\s?{one_of(tags)}{ATTRIBUTES})")  # fmt: skip
+
+
+# Whichever of these begins first hides the others.
+OPAQUE = re.compile(
+    rf"<(?:(?P<comment>!--.*?(?:-->|\Z))|{held(['nowiki'], 'nowiki')}"
+    rf"|{held(['math', 'chem', 'ce'], 'math')}"
+    rf"|{held(['syntaxhighlight', 'source', 'pre'], 'listing')})", re.I | re.S)  # fmt: skip
+CODE = re.compile(f"<{held(CODE_TAGS, 'code')}", re.I)
+TITLE = re.compile(r"<([A-Z][a-z]*)>")
+DROPPED = re.compile(
+    rf"<(?:{one_of(SILENT_TAGS + LOST_TAGS)}[^<>]*/>|{held(SILENT_TAGS + LOST_TAGS, 'tag')})", re.I)
+UNCLOSED = re.compile(
+    rf"<{one_of(['math', 'chem', 'ce'])}[^\n]*|^[ \t*:#]*<{one_of(['gallery'])}[^\n]*"
+    rf"|<{one_of(['syntaxhighlight'])}[^\n]*", re.I | re.M)  # fmt: skip
 READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re.I)  # of <ruby>
 POWER = re.compile(r"(?<=\d)<sup\b[^<>]*>(?=[\d−-])", re.I)  # 10<sup>3</sup> is not 103
-BREAK = re.compile(r"<br\b[^<>]*>|</br\s*>", re.I)
-BLOCK = re.compile(rf"</?(?:{'|'.join(BLOCK_TAGS)})\b[^<>]*>", re.I)
-INLINE = re.compile(rf"</?(?:{'|'.join(INLINE_TAGS + DROPPED_TAGS)})\b[^<>]*>", re.I)
+BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
+BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
+TAG = re.compile(f"<{tag(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS)}", re.I)
+# <Big> may be a title; these are written so by a phone's keyboard, and without an end, more often.
+TITLES = set(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS) - set(words("""
+    br hr p li dd dt tr td th wbr ref references nowiki div span center font small sub sup ul ol
+    table gallery math noinclude onlyinclude includeonly blockquote"""))
 
 
 def strip_tags(text: str) -> str:
@@ -169,32 +108,164 @@ def strip_tags(text: str) -> str:
     text = INVISIBLE.sub("", text)
     if "<" not in text:
         return text
-    text = COMMENT.sub("", text)
-    text = NOWIKI.sub(lambda match: re.sub(r"[^\w\s&;,.]", lambda sign: f"&#{ord(sign[0])};", match[2]), text)
-    text = MATH.sub(formula, text)
+    text = CODE.sub(code, TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
+    text = drop_notes(text)
+    if "<" not in text:
+        return text
     for _ in range(4):  # once for what is nested in itself
-        text, count = DROPPED.subn(GAP, text)
+        text, count = DROPPED.subn(dropped, text)
         if not count:
             break
-    text = UNCLOSED.sub(GAP, text)
+    text = UNCLOSED.sub(HOLE, text)
     text = BREAK.sub(" ", POWER.sub("^", READING.sub("", text)))
-    return INLINE.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
+    return TAG.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
 
 
-def formula(match: re.Match[str]) -> str:
-    """A <math> as text if letters and signs can say it, or else a hole."""
-    tex = re.sub(r"\\([A-Za-z]+|[,;!])", lambda command: SIGNS.get(command[1], command[0]), match[2])
-    tex = " ".join(re.sub(r"_?\{(\w+)\}", r"\1", tex).replace("_", "").split())
-    tex = tex.replace("<", LESS)
-    return f"{FORMULA}{tex}{FORMULA}" if tex and not re.search(r"[\\{}&\[\]|]", tex) else HOLE
+def opaque(match: re.Match[str]) -> str:
+    """What becomes of a comment, a <nowiki>, a formula or a listing."""
+    if match["comment"] is not None:
+        return ""
+    if match["nowiki"]:
+        return as_text(match["nowiki_text"])
+    if match["math"]:
+        return formula(match["math_attributes"], match["math_text"])
+    inline = re.search(r"\binline\b", match["listing_attributes"], re.I)
+    if inline and "\n" not in match["listing_text"]:
+        return as_text(match["listing_text"])
+    return LOST
 
 
-# ---- 3. Sections -------------------------------------------------------------------------------------------
-HEADING = re.compile(r"^(={1,6})(.+?)\1[ \t]*$", re.M)
+def as_text(text: str) -> str:
+    """The text with its signs as entities, so that no later step takes them for markup."""
+    return re.sub(r"[^\w\s&;,.]", lambda sign: f"&#{ord(sign[0])};", text)
+
+
+def formula(attributes: str, tex: str) -> str:
+    """A <math> as text if letters and signs can say it, or else a hole; a display on a line."""
+    text = say(tex)
+    shown = HOLE if text is None else FORMULA + as_text(text.replace("&", "&amp;")) + FORMULA
+    return f"\n{shown}\n" if re.search(r"display\s*=\W*block", attributes, re.I) else shown
+
+
+def title_or_tag(page: str) -> Callable[[re.Match[str]], str]:
+    """What becomes of <Big>: a title if no tag of this page ends it."""
+    ended: dict[str, bool] = {}  # by the name of a tag
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1].lower()
+        if name not in ended:
+            ended[name] = name not in TITLES or re.search(f"</{name}", page, re.I) is not None
+        return match[0] if ended[name] else LESS + match[0][1:]
+    return replace
+
+
+def dropped(match: re.Match[str]) -> str:
+    """The mark for a dropped tag: a word may lack where a score or a listing stood."""
+    return LOST if (match["tag"] or "").lower() in LOST_TAGS else GAP
+
+
+def code(match: re.Match[str]) -> str:
+    """What <code> holds: only those tags are tags that it ends itself. A listing of lines goes."""
+    text = match["code_text"]
+    if "\n" in text.strip():
+        return LOST
+    if "<" not in text:
+        return text
+    lowered = text.lower()
+    pieces, start = [], 0
+    for tag in TAG.finditer(text):
+        name = re.split(r"[\s/>]", tag[0].lower().lstrip("</ "))[0]
+        if name in ("br", "wbr", "nowiki") or (f"<{name}" in lowered and f"</{name}" in lowered):
+            pieces += [text[start : tag.start()].replace("<", "&lt;"), tag[0]]
+            start = tag.end()
+    return "".join([*pieces, text[start:].replace("<", "&lt;")])
+
+
+# ---- 2. Notes ------------------------------------------------------------------------------------
+# A <ref> as people write it: with a bracket too few, with the same tag at both ends, never closed.
+NOTE = re.compile(
+    r"<(?:(?P<end>\s*[/\\]+\s*(?:ref|refs|rf|re|erf)(?![a-z.-])(?:\s+name\s*=[^<>\n]*(?=>))?"
+    r"(?:\s*/?\s*>)?)"
+    r"|ref(?=[\s/<>\"'=]|name|$)(?P<values>" + VALUES.replace("[^<>]*)", r"[^<>\n]*\n?[^<>\n]*)>")
+    + r"|\s+name\s*=\s*(?:\"[^\"<\n]*\"|[^\s/<>\"]+)\s*/|[^<>\n]*))", re.I)  # fmt: skip
+END_WITHOUT_BRACKET = re.compile(r"(?<!<)/ref>")
+START_WITHOUT_BRACKET = re.compile(r"(?<![<\w/\\-])ref((?:\s+name=[^<>\n]*)?)>")
+
+
+def drop_notes(text: str) -> str:
+    """The text without its notes; one that is never closed takes the rest of its line."""
+    if text.count("/ref>") != text.count("</ref>"):
+        text = END_WITHOUT_BRACKET.sub("</ref>", text)
+    if text.count("ref>") > text.count("</ref>") + text.count("<ref>"):
+        text = START_WITHOUT_BRACKET.sub(r"<ref\1>", text)
+    marks = list(NOTE.finditer(text))
+    if not marks:
+        return text
+    kept: list[str] = []
+    start = 0  # where prose goes on
+    opened: re.Match[str] | None = None  # the tag that begins the present note
+    nested, ended_line = 0, False
+    for place, mark in enumerate(marks):
+        kind = kind_of_note(mark)
+        if opened is not None:
+            between = text[marks[place - 1].end() : mark.start()]
+            ended_line = ended_line or "\n" in between
+            if "\n=" in between or (kind == "start" and ended_line):
+                start, opened = unclosed_end(text, opened), None
+        if opened is None:
+            kept.append(text[start : mark.start()])
+            start = mark.end()
+            if kind != "end":
+                kept.append(GAP)
+            if kind == "start":
+                opened, nested, ended_line = mark, 0, False
+            continue
+        if kind == "start" and between.strip():
+            following = [kind_of_note(other) for other in marks[place + 1 : place + 3]]
+            if following[:1] == ["end"] and "\n" not in text[mark.end() : marks[place + 1].start()]:
+                nested += following == ["end", "end"]
+                continue
+            kind = "end"  # <ref>책<ref>
+        if kind == "end" or (kind == "whole" and not mark["values"].strip(" />")):
+            if nested:
+                nested -= 1
+            else:
+                start, opened = mark.end(), None
+    if opened is not None:
+        start = unclosed_end(text, opened)
+    return "".join([*kept, text[start:]])
+
+
+def unclosed_end(text: str, note: re.Match[str]) -> int:
+    """Where the text of a note that is never closed ends: with its line.
+
+    A name and a blank after it are <ref name=a/> without the slash: prose goes on there.
+    """
+    values, following = note["values"], text[note.end() : note.end() + 1]
+    if values.endswith(">") and "name" in values and following.isspace():
+        return note.end()
+    return line_end(text, note.end())
+
+
+def kind_of_note(mark: re.Match[str]) -> str:
+    """start, end, or whole for <ref name=a/>."""
+    if mark["end"]:
+        return "end"
+    return "whole" if mark["values"].rstrip("> ").endswith("/") else "start"
+
+
+def line_end(text: str, start: int) -> int:
+    """The place of the end of the line in which start stands."""
+    end = text.find("\n", start)
+    return len(text) if end < 0 else end
+
+
+# ---- 3. Sections ---------------------------------------------------------------------------------
+HEADING = re.compile(rf"^(={{1,6}})(.+?)\1[ \t{GAP}{LOST}]*$", re.M)
 
 
 def sections(text: str) -> Iterator[tuple[int, str, str]]:
-    """(level, title, body) of every section that may hold prose; the lead has level 0 and no title."""
+    """(level, title, body) of every section that may hold prose; the lead has level 0, no title."""
     parts = HEADING.split(text)
     yield 0, "", parts[0]
     dropped = 7  # the level of the dropped section we are in, 7 for none
@@ -202,8 +273,8 @@ def sections(text: str) -> Iterator[tuple[int, str, str]]:
         level = len(marks)
         if level > dropped:
             continue
-        title = " ".join(lines_of(title))
-        dropped = level if "".join(title.split()) in DROPPED_SECTIONS else 7
+        title = " ".join(lines_of(title.strip()))
+        dropped = level if "".join(title.split()) in names.DROPPED_SECTIONS else 7
         if dropped == 7:
             yield level, title, body
 
@@ -211,7 +282,8 @@ def sections(text: str) -> Iterator[tuple[int, str, str]]:
 def to_text(wikitext: str) -> list[str]:
     """Wikitext of one article -> list of str: its paragraphs, headings and list items, a line each.
 
-    Lines are never blank, and hold no markup. Headings without any text below them are left out.
+    Lines are never blank, and hold no markup but tags that the page spells with entities. Headings
+    without any text below them are left out. Any text is taken, without an error.
     """
     lines = []
     headings: list[tuple[int, str]] = []  # above the present section, that await their first line
@@ -224,71 +296,120 @@ def to_text(wikitext: str) -> list[str]:
     return lines
 
 
-# ---- 4. Templates and links --------------------------------------------------------------------------------
-TABLE_MARK = re.compile(r"^[ \t:*#]*(?:(\{\|)|\|\}(?!\}(?!\})))", re.M)
-EXTERNAL = re.compile(r"\[(?:https?://|ftp://|//|mailto:)[^\s\[\]]*"
-                      r"(?:[ \t]((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?\]")  # fmt: skip
-URL = re.compile(r"(?:https?|ftp)://[^\s\[\]{}|\"<>\x05()]*[^\s\[\]{}|\"<>\x05().,;:!?]")
-PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
-SWITCH = re.compile(rf"__(?:{'|'.join(SWITCHES)})__", re.I)
-RULE = re.compile(r"^-{4,}", re.M)
-DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its meaning" on one line
-BULLET = re.compile(r"^[*#:;]+[ \t]*", re.M)
-
-
-def drop_tables(text: str) -> str:
-    """The text without its tables, nested or not; one that never ends is left to `tidy`, line by line."""
-    kept, depth, start = [], 0, 0
-    for mark in TABLE_MARK.finditer(text):
-        if mark[1]:
-            if not depth:
-                kept.append(text[start : mark.start()])
-                start = mark.start()
-            depth += 1
-        elif depth:
-            depth -= 1
-            if not depth:
-                start = mark.end()
-    return "".join([*kept, text[start:]])
+# ---- 4. Templates --------------------------------------------------------------------------------
+FIELD = re.compile(r"\{(\w+)\}")
+Arguments = dict[str, str]  # {"1": the first without a name, "name": a named one}
 
 
 def template(inner: str) -> str:
     """The text in place of a template, from its name and arguments as `expand` joins them."""
-    name, *parts = inner.split(BAR)
-    name = " ".join(name.replace("_", " ").split()).lower().removeprefix("틀:")
-    function, colon, value = name.partition(":")
-    if colon and function == "formatnum":
-        return group_digits(value.strip())
-    if name.startswith("#tag:"):  # {{#tag:ref|...}}; those that hold prose have a tag of their own
+    head, *parts = inner.split(BAR)
+    head = " ".join(head.replace("_", " ").split())
+    while (modifier := head.partition(":"))[1] and modifier[0].lower() in names.MODIFIERS:
+        head = modifier[2].strip()
+    name = head.lower()
+    if name in names.SIGNS:
+        return names.SIGNS[name]
+    if ":" in name or name.startswith("#") or name in names.VARIABLES:
+        text = function(head, parts)
+        if text is not None:
+            return text
+    if name in names.NOTES:
         return GAP
-    if name.startswith("#") or name in VARIABLES:
-        return HOLE
-    rule = TEMPLATES.get(name)
-    if rule is None and name != "llang" and not name.startswith("lang-"):
-        return GAP
-    arguments, position = {}, 0
+    arguments: Arguments = {}
+    position = 0
     for part in parts:
         key, equals, value = part.partition(EQUALS)
         if not equals:
             position += 1
             key, value = str(position), key
         arguments[key.strip()] = value.strip()
-    if rule is None:
+    if name == "llang" or name.startswith("lang-"):
         return in_language(name, arguments)
-    if not any(arguments.values()) and "{" in rule:
+    rule = names.TEMPLATES.get(name)
+    if rule is None:
+        if head in names.COUNTRIES and len(inner) < 40:
+            return names.COUNTRIES[head]
+        return GAP if is_note(name, inner, position, bool(parts)) else LOST
+    if not any(arguments.values()):
         return GAP
-    for field, make in (("date", date), ("measure", measure), ("quantity", quantity)):
-        if field in rule:
-            arguments[field] = make(arguments)
-    text = re.sub(r"\{(\w+)\}", lambda field: arguments.get(field[1], ""), rule)
-    return text.strip(" ") or GAP
+    text = FIELD.sub(lambda field: value_of(field[1], arguments), rule)
+    return text.replace("()", "").strip(" ") or GAP
 
 
-def in_language(name: str, arguments: dict[str, str]) -> str:
-    """{{llang|en|text}} or {{lang-en|text}} -> "영어: text"."""
-    code, text = (name[5:], arguments.get("1")) if name != "llang" else map(arguments.get, "12")
-    language = LANGUAGES.get((code or "").lower())
+def is_note(name: str, inner: str, position: int, has_arguments: bool) -> bool:
+    """Whether a template that is in no table lacks nothing where it stood: a note or a box."""
+    name = name.rstrip("0123456789 ")
+    if name in names.NOTES or "\n" in inner or (has_arguments and not position):
+        return True
+    parts = name.split()
+    if len(parts) > 1 and (parts[-1] in names.BOX_ENDINGS or parts[0] in names.NOTE_STARTS):
+        return True
+    return len(name) > 2 and name.endswith(("정보", "상자", "토막글", "필요"))
+
+
+def function(head: str, parts: list[str]) -> str | None:
+    """The text of a parser function or a variable, or None if the name is that of a template."""
+    name, colon, value = head.partition(":")
+    hashed = name.startswith("#")
+    name, value = name.lstrip("#").strip().lower(), value.strip()
+    if hashed and name in ("tag", "태그"):
+        return tag_function(value.lower(), parts)
+    if name in names.SILENT_FUNCTIONS and (colon or hashed):
+        return GAP
+    if name in names.VARIABLES:
+        return HOLE
+    if colon and name in ("formatnum", "수형식"):
+        return value.replace(",", "") if parts else group_digits(value)
+    if colon and name in names.CASES:
+        return names.CASES[name](value)
+    if colon and name in names.PARTICLES and re.search("[가-힣]$", value):
+        return value + names.PARTICLES[name][(ord(value[-1]) - 0xAC00) % 28 == 0]
+    if hashed and name in ("language", "언어"):
+        return names.LANGUAGES.get(value.lower(), HOLE)
+    if hashed:
+        return LOST if name in names.CONDITIONS else HOLE
+    return None
+
+
+def tag_function(name: str, parts: list[str]) -> str:
+    """{{#tag:ref|...}}: as the tag would be."""
+    text = parts[0] if parts else ""
+    if name in ("math", "chem", "ce"):
+        return formula("", text)
+    if name in BLOCK_TAGS:
+        return f"\n{text}\n"
+    return text if name in INLINE_TAGS and name != "ref" else LOST if name in LOST_TAGS else GAP
+
+
+def value_of(field: str, arguments: Arguments) -> str:
+    """What stands in a rule for {field}: an argument, or what is made of several."""
+    return FIELDS[field](arguments) if field in FIELDS else arguments.get(field, "")
+
+
+def positional(arguments: Arguments) -> list[str]:
+    """The arguments without names, as far as none is missing, list of str."""
+    values: list[str] = []
+    while (key := str(len(values) + 1)) in arguments:
+        values.append(arguments[key])
+    return values
+
+
+def in_language(name: str, arguments: Arguments) -> str:
+    """{{llang|en|text}} or {{lang-en|text}} -> "영어: text"; {{llang|글}} -> 글."""
+    if name == "llang":
+        code, text = arguments.get("1", ""), arguments.get("2", "")
+        text = text or second(arguments)
+    else:
+        code, text = name[5:], arguments.get("1", "")
+    language = names.LANGUAGES.get(code.lower())
     return f"{language}: {text}" if text and language else text or GAP
+
+
+def second(arguments: Arguments) -> str:
+    """The second argument; the first if it is alone, and no code of a language or a color."""
+    first = arguments.get("1", "")
+    return arguments.get("2", "") or (first if re.search(r"[^\x00-\x7f]", first) else "")
 
 
 def group_digits(number: str) -> str:
@@ -297,65 +418,146 @@ def group_digits(number: str) -> str:
     return f"{int(whole):,}{point}{rest}" if re.fullmatch(r"[-+]?\d{1,30}", whole) else number
 
 
-def date(arguments: dict[str, str]) -> str:
-    """{{...|1924|10|1}} -> 1924년 10월 1일, as much of it as is given; {{...|1924년 10월}} stays as it is."""
+def date(arguments: Arguments) -> str:
+    """{{...|1924|10|1}} -> 1924년 10월 1일, as much as is given; {{...|1924년 10월}} stays."""
     parts = [(arguments[key], unit) for key, unit in zip("123", "년월일") if arguments.get(key)]
-    return " ".join(part + unit if re.fullmatch(rf"\D*\d+{GAP}*", part) else part for part, unit in parts)
+    return " ".join(part + unit if re.fullmatch(rf"\D*\d+{GAP}*", part) else part
+                    for part, unit in parts)  # fmt: skip
 
 
-def measure(arguments: dict[str, str]) -> str:
-    """{{convert|30|m|ft}} -> 30 m, and {{convert|10|-|20|km2}} -> 10~20 km²: the first unit only."""
-    first, second, third, fourth = (arguments.get(key, "") for key in "1234")
-    amount, unit = (f"{first}~{third}", fourth) if re.fullmatch(r"-|–|~|to|and", second) else (first, second)
-    return f"{amount} {UNITS.get(unit, unit)}"
+def measure(arguments: Arguments) -> str:
+    """{{convert|30|m|ft}} -> 30 m: the numbers and the unit given, not what they are in others.
+
+    {{convert|10|-|20|km2}} -> 10~20 km², {{convert|5|ft|6|in|cm}} -> 5 ft 6 in.
+    """
+    values = positional(arguments)
+    texts: list[str] = []
+    units: list[str] = []
+    while values:
+        amount = values.pop(0)
+        while len(values) > 1 and values[0] in names.BETWEEN:
+            amount += names.BETWEEN[values.pop(0)] + values.pop(0)
+        unit = values.pop(0) if values else ""
+        if power := re.fullmatch(r"e(\d+)(\D.*)", unit):
+            amount, unit = f"{amount}×10^{power[1]}", power[2]
+        amount = re.sub(r"(?<=\d)\+(?=\d+/\d)", " ", amount).replace("//", "/")
+        texts.append(f"{amount} {names.UNITS.get(unit, unit)}".rstrip())
+        units.append(unit)
+        if len(values) < 2 or (unit, values[1]) not in names.COMPOUND_UNITS:
+            break
+    return " ".join(texts)
 
 
-def quantity(arguments: dict[str, str]) -> str:
+def height(arguments: Arguments) -> str:
+    """{{height|ft=5|in=6}} -> 5 ft 6 in."""
+    found = [f"{arguments[unit]} {unit}" for unit in ("m", "cm", "ft", "in") if arguments.get(unit)]
+    return " ".join(found) or arguments.get("1", "")
+
+
+def quantity(arguments: Arguments) -> str:
     """{{val|1.5|0.1|e=6|u=m}} -> 1.5±0.1×10^6 m."""
     amount, error, power = (arguments.get(key, "") for key in ("1", "2", "e"))
     unit = arguments.get("u") or arguments.get("ul") or ""
-    return f"{amount}{error and '±' + error}{power and '×10^' + power} {unit}"
+    if error in names.BETWEEN:
+        error = names.BETWEEN[error] + arguments.get("3", "")
+    elif error:
+        error = error if error.startswith("(") else "±" + error
+    return f"{amount}{error}{power and '×10^' + power} {unit}"
+
+
+def fraction(arguments: Arguments) -> str:
+    """{{frac|2}} -> 1/2, {{frac|2|3}} -> 2/3, {{frac|1|2|3}} -> 1 2/3."""
+    values = positional(arguments)
+    if len(values) == 1:
+        return f"1/{values[0]}"
+    return " ".join([*values[:-2], "/".join(values[-2:])])
+
+
+def quotation(arguments: Arguments) -> str:
+    """The text of a quotation, without who said it."""
+    first = "2" if arguments.get("1", "") in ("left", "right", "center", "왼쪽", "오른쪽") else "1"
+    keys = (first, *words("quote text 내용 인용 인용문 글 본문 quotetext"))
+    return next((arguments[key] for key in keys if arguments.get(key)), "")
+
+
+def country(arguments: Arguments) -> str:
+    """The name of a country, from it or its code."""
+    first = arguments.get("1", "")
+    return names.COUNTRIES.get(first, first)
+
+
+FIELDS: dict[str, Callable[[Arguments], str]] = {
+    "date": date, "measure": measure, "height": height, "quantity": quantity,
+    "fraction": fraction, "quotation": quotation, "country": country, "second": second,
+    "last": lambda arguments: (positional(arguments) or [""])[-1],
+    "joined": lambda arguments: "".join(positional(arguments)),
+}  # fmt: skip
+
+# ---- 5. Links ------------------------------------------------------------------------------------
+PREFIXES = {name.replace("_", " ")
+            for name in names.DROPPED_LINKS | names.NAMESPACES | names.PROJECTS}  # fmt: skip
+CHAPTER = re.compile(r"wm[a-z0-9 -]{2,}")  # wmde and others: prefixes of Wikimedia's chapters
+THUMBNAIL = re.compile(r"섬네일|썸네일|축소판|thumb|프레임|frame")
 
 
 def split_prefix(target: str) -> tuple[str, str, str]:
     """(prefix, colon, rest) of the target of a link; blanks may stand before the colon."""
     prefix, colon, rest = target.partition(":")
-    return prefix.rstrip(" _"), colon, rest
+    return prefix.replace("_", " ").strip().lower(), colon, rest
 
 
 def link(inner: str) -> str:
     """The text in place of [[target|label]], from both as `expand` joins them."""
     target, bar, label = inner.partition(BAR)
     prefix, colon, rest = split_prefix(target.strip())
-    if colon and (prefix.lower() in DROPPED_LINKS or is_language(prefix)):
-        return GAP
+    if colon and (prefix in names.DROPPED_LINKS or prefix in names.LANGUAGE_CODES):
+        inline = prefix in ("파일", "그림", "file", "image") and not THUMBNAIL.search(label)
+        return LOST if inline else GAP
     if label.strip():
         return label
     target = target.strip()
-    while colon and (not prefix or prefix.lower() in PREFIXES or is_language(prefix)):
+    while colon and (not prefix or is_prefix(prefix)):
         target = rest.strip()
         prefix, colon, rest = split_prefix(target)
     page, _, part = target.partition("#")
     return re.sub(r" ?\([^()]*\)$", "", page or part) if bar else page or part
 
 
-def is_language(prefix: str) -> bool:
-    """Whether an interwiki prefix stands for a language; it does not for w, s, wikt and other projects."""
-    return LANGUAGE_CODE.fullmatch(prefix) is not None and prefix not in PREFIXES
+def is_prefix(name: str) -> bool:
+    """Whether a name before a colon is a namespace, a language or a project, no part of a title."""
+    return name in PREFIXES or name in names.LANGUAGE_CODES or CHAPTER.fullmatch(name) is not None
 
 
+# ---- 6. The tokenizer ----------------------------------------------------------------------------
 OPEN = {tokens.TemplateOpen, tokens.WikilinkOpen, tokens.ArgumentOpen, tokens.ExternalLinkOpen}
-MIDDLE = {tokens.TemplateParamSeparator: BAR, tokens.WikilinkSeparator: BAR, tokens.ArgumentSeparator: BAR,
-          tokens.ExternalLinkSeparator: BAR, tokens.TemplateParamEquals: EQUALS}  # fmt: skip
-CLOSE = {tokens.TemplateClose: template, tokens.WikilinkClose: link, tokens.ArgumentClose: lambda inner: GAP,
+MIDDLE = {tokens.TemplateParamSeparator: BAR, tokens.WikilinkSeparator: BAR,
+          tokens.ArgumentSeparator: BAR, tokens.ExternalLinkSeparator: BAR,
+          tokens.TemplateParamEquals: EQUALS}  # fmt: skip
+CLOSE = {tokens.TemplateClose: template, tokens.WikilinkClose: link,
+         tokens.ArgumentClose: lambda inner: GAP,
          tokens.ExternalLinkClose: lambda inner: inner.partition(BAR)[2]}  # fmt: skip
 
-
 BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
+# One bracket too few, at either end; no longer than a line, so the time stays linear.
+TOO_FEW = [
+    (re.compile(r"\[\[([^\[\]\n]{1,200})\](?!\])"), r"[[\1]]"),
+    (re.compile(r"(?<!\[)\[(?!\w+://|//|mailto:)([^\[\]\n]{1,200})\]\](?!\])"), r"[[\1]]"),
+    (re.compile(r"\{\{([^{}\n]{1,200})\}(?!\})"), r"{{\1}}"),
+    (re.compile(r"(?<!\{)\{([^{}|\n]{1,50}\|[^{}\n]{1,200})\}\}(?!\})"), r"{{\1}}"),
+]
+
+
+def add_brackets(text: str) -> str:
+    """The text with links and templates closed that lack one bracket."""
+    for opening, closing, patterns in (("[", "]", TOO_FEW[:2]), ("{", "}", TOO_FEW[2:])):
+        if any(text.count(sign) != 2 * text.count(2 * sign) for sign in (opening, closing)):
+            for pattern, whole in patterns:
+                text = pattern.sub(whole, text)
+    return text
 
 
 def hide_unmatched(text: str) -> str:
-    """A mark for every {{ and [[ that is never closed: to the tokenizer they cost quadratic time."""
+    """A mark for every {{ and [[ that is never closed: they cost the tokenizer quadratic time."""
     opened, unmatched, pieces, start = [], [], [], 0
     count = {"{{": 0, "[[": 0}  # in opened
     for bracket in BRACKETS.finditer(text):
@@ -375,8 +577,9 @@ def hide_unmatched(text: str) -> str:
 
 
 def expand(text: str) -> str:
-    """The text with every template and link replaced by what it says, from the innermost outwards."""
-    out, outer = [], []  # pieces of the innermost open construct; those of the ones around it
+    """The text with every template and link replaced by what it says, the innermost first."""
+    out: list[str] = []  # pieces of the innermost open construct
+    outer: list[list[str]] = []  # those of the ones around it
     for token in Tokenizer().tokenize(hide_unmatched(text).replace("&", AND), 0, True):
         kind = type(token)
         if kind is tokens.Text:
@@ -396,43 +599,103 @@ def expand(text: str) -> str:
     return text
 
 
+# ---- 7. Tables, addresses, lists -----------------------------------------------------------------
+TABLE_MARK = re.compile(
+    r"^[ \t:*#]*(?:(?P<open>\{\|)|\|\}(?P<more>\}*)|\|[ \t]*[)\]][ \t]*$|\|[ \t]+\}[ \t]*$)", re.M)
+TABLE_LEFT = re.compile(r"^([ \t:*#]*)\{\||\{\|(?:[ \t]*[a-z-]+[ \t]*=[^\n]*|[ \t]*)$", re.M)
+TABLE_TEMPLATE = re.compile(r"^([ \t:*#]*)(\{?)\{\{!\}\}(\}?)", re.M)  # {{{!}} and {{!}}}
+EXTERNAL = re.compile(r"\[\[?(?:https?://|ftp://|//|mailto:)[^\s\[\]]*"
+                      r"(?:[ \t]((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?\]\]?")  # fmt: skip
+# A host is no Hangul; what follows it may be, up to a blank.
+URL = re.compile(
+    rf"(?:https?|ftp)://[^\s\[\]{{}}|\"<>{LESS}()가-힣/?#,;!]+"
+    rf"(?:[/?#][^\s\[\]{{}}|\"<>{LESS}()]*[^\s\[\]{{}}|\"<>{LESS}().,;:!?]|[/?#])?")
+AROUND_ADDRESS = re.compile(rf"\[+{ADDRESS}|{LESS}{ADDRESS}>?")
+PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
+SWITCH = re.compile(rf"__(?:{'|'.join(names.SWITCHES)})__", re.I)
+RULE = re.compile(r"^-{4,}", re.M)
+DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its meaning" on one line
+INDENTED = re.compile(rf"^([*#:]*:[ \t]*{HOLE}[ \t]*[.,]?)[ \t]+(?=[가-힣])", re.M)
+BULLET = re.compile(r"^[*#:;]+[ \t]*", re.M)
+
+
+def drop_tables(text: str) -> str:
+    """The text without its tables, nested or not; one that never ends is left to `tidy`."""
+    kept: list[str] = []
+    depth, start, counted, braces = 0, 0, 0, 0
+    for mark in TABLE_MARK.finditer(text):
+        more = len(mark["more"] or "")
+        if depth and more in (1, 3):  # |}} ends a table, or a template within it that is open
+            braces += text.count("{{", counted, mark.start())
+            braces -= text.count("}}", counted, mark.start())
+            counted = mark.start()
+        if mark["open"]:
+            if not depth:
+                kept.append(text[start : mark.start()])
+                start, counted, braces = mark.start(), mark.end(), 0
+            depth += 1
+        elif depth and not (more == 1 and braces > 0):
+            depth -= 1
+            if not depth:
+                start = mark.end() - more + more % 2
+    left = "".join([*kept, text[start:]])
+    return TABLE_LEFT.sub(lambda mark: "" if mark[1] is None else f"{mark[1]}|", left)
+
+
 def lines_of(text: str) -> list[str]:
     """The lines of plain text of a section without its tags: list of str."""
+    if "{{{!}}" in text:
+        text = TABLE_TEMPLATE.sub(r"\1\2|\3", text)
     if "{|" in text:
         text = drop_tables(text)
     if "//" in text or "mailto:" in text:
-        text = URL.sub(HOLE, EXTERNAL.sub(r"\1", text))
+        text = URL.sub(ADDRESS, EXTERNAL.sub(lambda match: match[1] or ADDRESS, text))
+        text = AROUND_ADDRESS.sub(ADDRESS, text)
     if "__" in text:
         text = SWITCH.sub("", text)
-    text = BULLET.sub("", DEFINITION.sub(r"\1: ", RULE.sub("", text)))
+    if HOLE in text:
+        text = INDENTED.sub(r"\1\n", text)
+    if "----" in text:
+        text = RULE.sub("", text)
+    if ";" in text:
+        text = DEFINITION.sub(r"\1: ", text)
+    text = BULLET.sub("", text)
     text = PLAIN_LINK.sub(lambda match: match[2] or match[1], text)  # most links, ten times as fast
-    return tidy(expand(text) if "{{" in text or "[[" in text else text)
+    if "{{" in text or "[[" in text or "}}" in text or "]]" in text:
+        text = expand(add_brackets(text))
+    return tidy(text)
 
 
-# ---- 5. Plain text -----------------------------------------------------------------------------------------
+# ---- 8. Plain text -------------------------------------------------------------------------------
 FILE_OR_CATEGORY = "(?:파일|그림|file|image|분류|category) ?:"
 BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*\|)?", re.I)
-RESIDUE = re.compile(rf"[|]|! |{{\||{FILE_OR_CATEGORY}\S|.*(?:섬네일|썸네일|thumb)\|", re.I)  # in no text
-REF_TAG = re.compile(r"</?ref\b[^<>\n]*>?", re.I)
+# What stands in no text: rows of a table, and files.
+RESIDUE = re.compile(rf"[|]|! |{{\||{FILE_OR_CATEGORY}\S|.*(?:섬네일|썸네일|thumb)\|", re.I)
+WORDED = re.compile(r"\w")
+NOTE_LEFT = re.compile(rf"{LESS}/?ref(?![a-z])[^{LESS}<>\n]*>?", re.I)
 PAIRS = re.compile(r"\{\{+|\}\}+|\[\[+|\]\]+")
-FORMULAS_ALONE = re.compile(f"^[ \t.,;]*(?:(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})[ \t.,;]*)+$", re.M)
-NOTHING = rf"[\s,;·:~–\-{GAP}{HOLE}]"
-EMPTY_QUOTES = re.compile(rf"[《〈“‘「『][\s{GAP}{HOLE}]+[》〉”’」』]")  # the name that stood there lacks
-EMPTY_BRACKETS = re.compile(rf" ?[(（\[](?=[~:–-]*[\s,;{GAP}{HOLE}]){NOTHING}*[)）\]]")
-AFTER_OPENING = re.compile(rf"(?<=[(（])[\s,;·{GAP}{HOLE}]+")
-BEFORE_CLOSING = re.compile(rf"(?<![\s,;{GAP}])[\s,;{GAP}]+(?=[)）])")
-DOUBLE_COMMA = re.compile(rf",[\s{GAP}]*(?=,)")
-GAPS = re.compile(rf"{GAP}(?: ?{GAP})+")
-BEFORE_STOP = re.compile(rf" ?{GAP} ?(?=[.,])")
-LABEL_ALONE = re.compile(rf"(?<=[(（,;])[^(),;:]{{1,20}}: ?{GAP}(?= ?[,;)）])")  # (발음: , 1950년)
-SLASH = re.compile(rf" ?/ ?{GAP}(?=[,;)）])|(?<=[(（]){GAP} ?/ ?")  # (영어: Garam / )
-# A gap that starts a word and bears a particle, or starts the line and is followed by a comma, was a word.
-LOST_WORD = re.compile(rf"{GAP}(?<![^ ]{GAP})(?=(?:은|는|을|를|의|에|에서|와|과|으로|로) )|^{GAP}(?= ?,)")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+CODE_LINES = re.compile(r"^(?:[ \t][^\n]*(?:\n|\Z))+", re.M)
+CODE_SIGN = re.compile(rf"[←→─-╿=;{{}}\\_{LESS}]|[A-Za-z]\w*[\[(]|^\s*(?://|#|--|\$|>)|\+-|--")
+SENTENCE = re.compile(r"\s*[\w\"'“‘《〈「『(].*[가-힣][.!?]['\"”’」』)]*\s*")
+
+
+def drop_code(match: re.Match[str]) -> str:
+    """Of lines that begin with a blank, as code does: code goes, sentences and verse stay."""
+    lines = [line for line in match[0].split("\n") if line.strip()]
+    coded = sum(1 for line in lines if CODE_SIGN.search(line) and not mostly_hangul(line))
+    if 2 * coded < len(lines) or not coded:
+        return match[0]
+    prose = [line for line in lines if SENTENCE.fullmatch(line) and mostly_hangul(line)]
+    return "".join(f"{line}\n" for line in prose)
+
+
+def mostly_hangul(line: str) -> bool:
+    """Whether more than half of the signs of a line are Hangul."""
+    return 2 * len(re.findall("[가-힣]", line)) > len("".join(line.split()))
 
 
 def tidy(text: str) -> list[str]:
-    """The lines of a text whose templates and links are gone: no broken markup, no entities, no marks."""
+    """The lines of a text whose templates and links are gone: no markup, no entities, no marks."""
     if "{{" in text:
         text = re.sub(r"\{\{[^\n]*", HOLE, text)
     if "[[" in text:
@@ -441,34 +704,22 @@ def tidy(text: str) -> list[str]:
         text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
     if "&" in text:
         text = INVISIBLE_ENTITY.sub("", html.unescape(text))
-    if LESS in text:
-        text = text.replace(LESS, "<")
-    if "<" in text:
-        text = INLINE.sub("", BLOCK.sub(" ", text))
     text = without_remnants(text)
-    if HOLE in text or FORMULA in text:
-        text = FORMULAS_ALONE.sub("", text).replace(FORMULA, "")
-    lines = [" ".join(mended(" ".join(line.split())).split()) for line in text.split("\n")]
-    return [line for line in lines if re.search(r"\w", line) and not RESIDUE.match(line)]
-
-
-def mended(line: str) -> str:
-    """A line without gaps, brackets and commas that they left empty, and sentences that lack a word."""
-    if not (GAP in line or HOLE in line or "(," in line or "( " in line or " )" in line or ",)" in line):
-        return line
-    line = EMPTY_QUOTES.sub(HOLE, GAPS.sub(GAP, line))
-    if ":" in line or "/" in line:
-        line = SLASH.sub(GAP, LABEL_ALONE.sub(GAP, line))
-    line = LOST_WORD.sub(HOLE, line)
-    line = BEFORE_CLOSING.sub("", AFTER_OPENING.sub("", EMPTY_BRACKETS.sub("", line)))
-    line = BEFORE_STOP.sub("", DOUBLE_COMMA.sub("", line)).replace(GAP, "")
-    if HOLE in line:
-        line = " ".join(part for part in SENTENCE_END.split(line) if HOLE not in part)
-    return without_remnants(" ".join(line.split()))
+    if "\n " in text or "\n\t" in text or text[:1] in (" ", "\t"):
+        text = CODE_LINES.sub(drop_code, text)
+    lines = mend(text)
+    if LESS in text or any(PAIRS.search(line) for line in lines):
+        lines = [without_remnants(line).replace(LESS, "<") for line in lines]
+        lines = [" ".join(line.split()) for line in lines]
+    return [line for line in lines if WORDED.search(line) and not RESIDUE.match(line)]
 
 
 def without_remnants(text: str) -> str:
-    """The text without pairs of brackets and tags of <ref>, those included that come about on the way."""
-    while any(sign in text for sign in ("{{", "}}", "[[", "]]")) or ("<" in text and REF_TAG.search(text)):
-        text = REF_TAG.sub("", PAIRS.sub("", text))
-    return text
+    """The text without pairs of brackets and tags of <ref>, even if they come about on the way."""
+    for _ in range(10):
+        if not any(sign in text for sign in ("{{", "}}", "[[", "]]")) and (
+            LESS not in text or not NOTE_LEFT.search(text)
+        ):
+            return text
+        text = NOTE_LEFT.sub("", PAIRS.sub("", text))
+    return re.sub(rf"[\[\]{{}}{LESS}]", "", text)

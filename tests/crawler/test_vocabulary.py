@@ -1,4 +1,4 @@
-"""The vocabulary: the one that is shipped, those that `kowiki.py --stage vocab` makes, and its faults."""
+"""The vocabulary: the one that is shipped, and those that `kowiki.py --stage vocab` makes."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,8 @@ import kowiki
 import vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
-CRAWLER, SAMPLE, MODEL = ROOT / "web-crawler", ROOT / "web-crawler/sample", ROOT / "vocab/kowiki.model"
+CRAWLER, SAMPLE = ROOT / "web-crawler", ROOT / "web-crawler/sample"
+MODEL = ROOT / "vocab/kowiki.model"
 SPECIAL = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[SEP]", "[CLS]", "[MASK]"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 JAMO_OF_TODAY = [chr(code) for code in range(0x3131, 0x3164)]
@@ -105,8 +106,8 @@ def test_shipped_model_gives_the_published_pieces(capsys):
     shown = capsys.readouterr().out.split("\n")
     assert [line.strip() for line in shown[2::4]] == PUBLISHED
     numbers = {piece: i for i, piece in enumerate(pieces_of(MODEL.with_suffix(".vocab")))}
-    assert [line.split() for line in shown[3::4]] == [[str(numbers[piece]) for piece in line.split()]
-                                                      for line in PUBLISHED]
+    ids = [[str(numbers[piece]) for piece in line.split()] for line in PUBLISHED]
+    assert [line.split() for line in shown[3::4]] == ids
 
 
 def test_shipped_pieces_are_special_ones_then_bytes_then_all_else(shipped):
@@ -156,9 +157,10 @@ def trained_plainly(folder, *texts):
     sentencepiece.SentencePieceTrainer.train(
         input=[str(text) for text in texts], model_prefix=str(folder / "plain"), model_type="bpe",
         vocab_size=2000, max_sentence_length=999999, byte_fallback=True,
-        normalization_rule_tsv=str(folder / "rules.tsv"), required_chars="".join(JAMO_OF_TODAY) + "♥♡★☆",
-        pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]", eos_id=3,
-        eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]", minloglevel=2)
+        normalization_rule_tsv=str(folder / "rules.tsv"),
+        required_chars="".join(JAMO_OF_TODAY) + "♥♡★☆", pad_id=0, pad_piece="[PAD]", unk_id=1,
+        unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]", eos_id=3, eos_piece="[EOS]",
+        user_defined_symbols="[SEP],[CLS],[MASK]", minloglevel=2)
     return (folder / "plain.vocab").read_bytes()
 
 
@@ -194,18 +196,19 @@ def test_vocabulary_from_other_texts_needs_no_kowiki(tmp_path):
     texts = [SAMPLE / "ratings_train.txt", SAMPLE / "kowiki.txt"]
     check_success(vocab(tmp_path, "--vocab_text", *texts))
     assert (tmp_path / "kowiki.vocab").read_bytes() == trained_plainly(tmp_path, *texts)
-    described = about(tmp_path)
+    described, model = about(tmp_path), (tmp_path / "kowiki.model").read_bytes()
     assert described["texts"] == [text.name for text in texts]
-    assert described["texts_sha1"] == [hashlib.sha1(text.read_bytes()).hexdigest() for text in texts]
-    assert described["sha256"] == hashlib.sha256((tmp_path / "kowiki.model").read_bytes()).hexdigest()
+    assert described["texts_sha1"] == [hashlib.sha1(t.read_bytes()).hexdigest() for t in texts]
+    assert described["sha256"] == hashlib.sha256(model).hexdigest()
 
 
 def test_vocabulary_from_relative_paths_leaves_the_current_folder_as_it_was(corpus, monkeypatch):
     monkeypatch.chdir(corpus)
     check_success(vocab(Path("."), "--vocab_text", "kowiki.txt"))
     assert Path.cwd() == corpus
-    assert sorted(os.listdir(corpus)) == ["kowiki.model", "kowiki.model.json", "kowiki.txt", "kowiki.vocab",
-                                          "tokenizer.json", "tokenizer_config.json"]
+    made = ["kowiki.model", "kowiki.model.json", "kowiki.vocab", "tokenizer.json",
+            "tokenizer_config.json"]
+    assert sorted(os.listdir(corpus)) == sorted([*made, "kowiki.txt"])
     data = (corpus / "kowiki.model").read_bytes()
     for name in (str(corpus), tempfile.gettempdir(), "kowiki.txt", str(Path.home())):
         assert name.encode() not in data
@@ -272,7 +275,8 @@ def test_vocabulary_too_small_for_bytes_and_required_characters_is_told(corpus):
 
 
 def test_text_that_is_not_there_is_told(corpus):
-    check_error(vocab(corpus, "--vocab_text", corpus / "kowiki.txt", corpus / "none.txt"), "none.txt")
+    texts = [corpus / "kowiki.txt", corpus / "none.txt"]
+    check_error(vocab(corpus, "--vocab_text", *texts), "none.txt")
     check_error(vocab(corpus, "--vocab_text", corpus), corpus, "--vocab_text")
     vocabulary.REVIEWS.parent.mkdir()
     shutil.copy(SAMPLE / "kowiki.txt", vocabulary.REVIEWS)

@@ -1,4 +1,4 @@
-"""Speed of web-crawler/kowiki.py beside wikiextractor: python tests/benchmark_crawler.py
+"""Speed of web-crawler/kowiki.py beside wikiextractor: python tests/experiments/benchmark_crawler.py
 
 Makes a dump of --megabytes from the pages of the sample (or of the dumps given by --pages), in random order,
 each with other numbers in title and text, so that no two are the same. Both extract it with as many processes
@@ -8,7 +8,6 @@ collected by pytest.
 """
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -23,10 +22,10 @@ import time
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "web-crawler"))
-import kowiki
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
+from dump import read_pages, text_sha1, why_not
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "web-crawler/sample/kowiki-sample.xml"
 RESIDUE = re.compile(r"섬네일\||썸네일\||파일:|분류:|\{\{|\}\}|\[\[|\]\]|\{\||</?ref|&lt;|"
                      r"__[가-힣A-Z]+__|\(\s*[,;)]")
@@ -41,18 +40,19 @@ def vary(text, rng):
 def write_dump(path, sources, megabytes):
     """A dump of articles made from those of the sources; returns its size in MB."""
     rng, number, size = random.Random(0), 0, 0
-    pages = [page for source in sources for page in kowiki.read_pages(source) if not kowiki.why_not(page)]
+    pages = [page for source in sources for page in read_pages(source)
+             if not why_not(page)]
     with open(path, "w", encoding="utf-8") as file:
         file.write(SAMPLE.read_text(encoding="utf-8").partition("<page>")[0])  # with the namespaces
         while size < megabytes * 1e6:
             page, number = rng.choice(pages), number + 1
-            text = vary(page["text"], rng)
+            text = vary(page.text, rng)
             size += file.write(
-                f"  <page>\n    <title>{escape(page['title'])} {number}</title>\n    <ns>0</ns>\n"
+                f"  <page>\n    <title>{escape(page.title)} {number}</title>\n    <ns>0</ns>\n"
                 f"    <id>{number}</id>\n    <revision>\n      <id>{number}</id>\n"
                 "      <timestamp>2026-11-01T00:00:00Z</timestamp>\n      <model>wikitext</model>\n"
                 f'      <text bytes="{len(text.encode())}" xml:space="preserve">{escape(text)}</text>\n'
-                f"      <sha1>{kowiki.base36(int(hashlib.sha1(text.encode()).hexdigest(), 16))}</sha1>\n"
+                f"      <sha1>{text_sha1(text)}</sha1>\n"
                 "    </revision>\n  </page>\n") + len(text.encode()) - len(text)
         file.write("</mediawiki>\n")
     return path.stat().st_size / 1e6

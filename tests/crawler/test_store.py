@@ -1,0 +1,97 @@
+"""MongoDB: updated in place, exported, gone away."""
+
+import socket
+
+import pytest
+
+from crawler.helpers import (
+    PROSE,
+    SAMPLE,
+    articles,
+    check_error,
+    check_success,
+    common,
+    extract,
+    kowiki,
+    read_json,
+    revisions,
+    run,
+    write_dump,
+)
+
+
+def test_store_is_updated_in_place_and_gives_the_same_text(mongo, tmp_path):
+    dump = write_dump(tmp_path / "a.xml", revisions(300))
+    check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    assert read_json(tmp_path / "out/kowiki.txt.json")["stored"] == 300
+    changed = (7, 20, 255)  # 1 %
+    write_dump(dump, revisions(300, changed))
+    store = common.Store(mongo.uri, "articles")
+    store.collection.update_many({}, {"$set": {"untouched": True}})  # goes when a document is replaced
+    check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    assert read_json(tmp_path / "out/kowiki.txt.json")["stored"] == 3
+    found = list(store.read())
+    assert tuple(document["_id"] for document in found if "untouched" not in document) == changed
+    assert [document["_id"] for document in found] == list(range(1, 301))
+    assert found[6] == {"_id": 7, "revision": 2, "title": "문서 7", "text": PROSE.format(-7),
+                        "date": "2026-11-01T00:00:00Z"}
+    export = tmp_path / "export"
+    check_success(run(kowiki, "--stage", "extract", "--from_store", mongo.uri, "--valid_share", 0,
+                      "--output_dir", export))
+    assert (export / "kowiki.txt").read_bytes() == (tmp_path / "out/kowiki.txt").read_bytes()
+
+
+def test_store_that_goes_away_is_told_and_the_next_run_completes_it(mongo, tmp_path, monkeypatch):
+    dump = write_dump(tmp_path / "a.xml", revisions(300))
+    real, calls = common.Store.update, []
+
+    def update(self, *more):
+        calls.append(1)
+        if len(calls) == 3:
+            mongo.stop()
+        return real(self, *more)
+
+    monkeypatch.setattr(common.Store, "update", update)
+    check_error(extract(dump, tmp_path / "out", "--store", mongo.uri), "--store")
+    mongo.start()
+    check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    assert len(list(common.Store(mongo.uri, "articles").read())) == 300
+    assert len(articles(tmp_path / "out")) == 300
+
+
+def test_store_that_goes_away_during_an_export_is_told(mongo, tmp_path, monkeypatch):
+    dump = write_dump(tmp_path / "a.xml", revisions(300))
+    check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    real = common.Store.read
+
+    def read(self):
+        for number, document in enumerate(real(self)):
+            if number == 50:  # the first answer of the server holds 101 documents
+                mongo.stop()
+            yield document
+
+    options = ("--stage", "extract", "--from_store", mongo.uri, "--valid_share", 0,
+               "--output_dir", tmp_path / "export")
+    monkeypatch.setattr(common.Store, "read", read)
+    check_error(run(kowiki, *options), "--store")
+    assert not (tmp_path / "export/kowiki.txt").exists()
+    mongo.start()
+    monkeypatch.setattr(common.Store, "read", real)
+    check_success(run(kowiki, *options[:3], mongo.uri, *options[4:]))
+    assert (tmp_path / "export/kowiki.txt").read_bytes() == (tmp_path / "out/kowiki.txt").read_bytes()
+
+
+def refusing_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("option", ["--store", "--from_store"])
+def test_store_that_is_not_there_is_told_without_its_password(option, tmp_path):
+    pytest.importorskip("pymongo")
+    uri = f"mongodb://me:secret@127.0.0.1:{refusing_port()}/wiki?serverSelectionTimeoutMS=300"
+    result = extract(SAMPLE / "kowiki-sample.xml", tmp_path, option, uri)
+    check_error(result, "--store 127.0.0.1", "refused")
+    assert "secret" not in result.err
+    check_error(extract(SAMPLE / "kowiki-sample.xml", tmp_path, option, "postgres://a"), "--store")

@@ -1,0 +1,770 @@
+"""Own texts and own labels: files as people have them, any classes, predict, Python, transformers.
+
+The commands run in this process; a few run for real, where a process is what is tested.
+"""
+
+import csv
+import io
+import json
+import os
+import random
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import tracemalloc
+from argparse import Namespace
+from unittest import mock
+
+import pytest
+import sentencepiece
+import torch
+from helpers import (
+    CHEAP,
+    MODEL,
+    ROOT,
+    SAMPLE,
+    SCRIPT,
+    Crash,
+    check_error,
+    finetuning,
+    pretraining,
+    read_json,
+    run,
+    same,
+)
+
+import convbert
+from convbert import Classifier, ConvBertForSequenceClassification
+
+NSMC = {0: "negative", 1: "positive"}
+WORDS = {"가격": "값이 비싸다", "배송": "배송이 늦다", "상품": "물건이 좋다"}
+ARGS = Namespace(text_column_name=None, label_column_name=None)
+
+
+def lines_of(path):
+    text = path.read_text(encoding="utf-8") if hasattr(path, "read_text") else path
+    return [json.loads(line, parse_constant=pytest.fail) for line in text.split("\n") if line]
+
+
+def write_csv(path, rows, encoding="utf-8", sep=",", newline="\n"):
+    out = io.StringIO()
+    csv.writer(out, delimiter=sep, lineterminator=newline).writerows(rows)
+    path.write_bytes(out.getvalue().encode(encoding))
+    return path
+
+
+def write_jsonl(path, rows):
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def shop_rows(count, seed=0):
+    """Rows of text and class, which a word of the text tells."""
+    rng = random.Random(seed)
+    names = [*WORDS] * (count // 3 + 1)
+    return [(f"{WORDS[name]}, {rng.randrange(10**6)}번째 글", name) for name in names[:count]]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A config.json of a small model that learns soon."""
+    soon = dict(initializer_range=0.3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    path = tmp_path_factory.mktemp("config") / "config.json"
+    path.write_text(json.dumps(MODEL | soon))
+    return path
+
+
+def tuning(config, train_file, folder, *more):
+    return ["--task", "finetune", "--config_name", config, "--train_file", train_file, *CHEAP,
+            "--batch_size", 8, "--learning_rate", "1e-2", "--layer_decay", 1,
+            "--output_dir", folder, *more]
+
+
+def tuned(*options):
+    result = run(*tuning(*options))
+    assert result.code == 0, result.err
+    return result
+
+
+def small(folder, tokenizer, **changes):
+    """A folder of a small classifier as it begins."""
+    torch.manual_seed(0)
+    values = MODEL | dict(initializer_range=0.3, vocab_size=tokenizer.size) | changes
+    ConvBertForSequenceClassification(convbert.ConvBertConfig(**values)).save_pretrained(folder)
+    tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tokenizer, tmp_path_factory):
+    return small(tmp_path_factory.mktemp("plain"), tokenizer)
+
+
+def predict(folder, *more, stdin=b""):
+    result = run("--task", "predict", "--model_name_or_path", folder, *CHEAP, *more, stdin=stdin)
+    assert result.code == 0, result.err
+    return result
+
+
+# ---- Three classes with names, from a CSV to transformers
+
+@pytest.fixture(scope="module")
+def shop(config, tmp_path_factory):
+    """A run on a CSV of Korean columns, labels and file name, and what stderr said."""
+    folder = tmp_path_factory.mktemp("shop")
+    train = write_csv(folder / "쇼핑 후기.csv", [("번호", "리뷰", "분류"), *(
+        (i, *row) for i, row in enumerate(shop_rows(300)))])
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            from matplotlib.axes import Axes
+        except ImportError:
+            pass
+        else:
+            set_ticks = Axes.set_xticks
+            patch.setattr(Axes, "set_xticks", lambda self, ticks, labels=None, **more: (
+                drawn.append(labels), set_ticks(self, ticks, labels, **more))[1])
+        result = tuned(config, train, folder / "run", "--num_train_epochs", 4)
+    return Namespace(folder=folder / "run", train=train, err=result.err, drawn=drawn)
+
+
+def test_named_classes_are_learned_and_kept(shop):
+    config = read_json(shop.folder / "config.json")
+    assert config["id2label"] == {"0": "가격", "1": "배송", "2": "상품"}
+    assert config["label2id"] == {"가격": 0, "배송": 1, "상품": 2}
+    scores = read_json(shop.folder / "eval_results.json")
+    assert scores["eval_accuracy"] > 0.9 and scores["eval_f1"] > 0.9
+    assert len(scores["confusion_matrix"]) == 3
+    assert "texts from '리뷰', labels from '분류'" in shop.err
+    assert "3 classes; rows: 200 train, 50 test, 50 dev" in shop.err
+
+
+def test_evaluate_finds_the_test_part_and_repeats_the_scores(shop, tmp_path):
+    result = run("--task", "evaluate", "--model_name_or_path", shop.folder, *CHEAP,
+                 "--batch_size", 8, "--output_dir", tmp_path)
+    assert result.code == 0, result.err
+    found, scores = json.loads(result.out), read_json(shop.folder / "eval_results.json")
+    assert f"test file: {shop.folder / 'test.jsonl'}" in result.err
+    assert scores["test_file"] == found["test_file"] == str(shop.folder / "test.jsonl")
+    assert found == {name: scores[name] for name in found}
+    assert found["eval_samples"] == 50
+
+
+def test_confusion_matrix_is_drawn_with_the_names(shop):
+    pytest.importorskip("matplotlib", reason="matplotlib is optional")
+    assert (shop.folder / "confusion_matrix.png").exists()
+    assert [*WORDS] in [labels and [*labels] for labels in shop.drawn]
+
+
+def test_predict_python_and_transformers_give_the_same(shop):
+    pipeline = pytest.importorskip("transformers").pipeline
+    texts = [text for text, _ in shop_rows(4, seed=1)] + ["", "무관한 글", "ㅋㅋ 😀 긴 " * 9]
+    options = [word for text in texts for word in ("--text", text)]
+    shell = lines_of(predict(shop.folder, *options, "--all_scores").out)
+    python = Classifier.from_pretrained(shop.folder, "cpu", max_seq_length=32)
+    theirs = pipeline("text-classification", model=str(shop.folder), device="cpu")
+    for text, row in zip(texts, shell):
+        assert set(row) == {"text", "label", "score", "scores"} and row["text"] == text
+        (ours,) = python(text)
+        (other,) = theirs(text, truncation=True, max_length=32)
+        assert row["label"] == ours["label"] == other["label"]
+        assert row["score"] == pytest.approx(ours["score"], abs=1e-5)
+        assert row["score"] == pytest.approx(other["score"], abs=1e-5)
+        assert [*row["scores"]] == [*WORDS] and sum(row["scores"].values()) == pytest.approx(1)
+        assert max(row["scores"].values()) == row["score"] == row["scores"][row["label"]]
+    assert [row["label"] for row in shell[:4]] == ["가격", "배송", "상품", "가격"]
+
+
+def test_predictions_with_all_scores_are_a_training_file(shop, config, tmp_path):
+    rows = [("리뷰",), *((text,) for text, _ in shop_rows(120, seed=2))]
+    texts = write_csv(tmp_path / "texts.csv", rows)
+    taught = tmp_path / "taught.jsonl"
+    predict(shop.folder, "--test_file", texts, "--all_scores", "--output_file", taught)
+    result = tuned(config, taught, tmp_path / "run", "--max_steps", 2, "--no-test")
+    assert "texts from '리뷰', labels from 'label', 'scores'" in result.err
+    assert read_json(tmp_path / "run/config.json")["id2label"] == {
+        "0": "가격", "1": "배송", "2": "상품"}
+
+
+def test_id2label_of_the_folder_names_the_answers(plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "named")
+    names = {"0": "나쁨", "1": "좋음"}
+    config = read_json(folder / "config.json")
+    config |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (old,), (new,) = (lines_of(predict(path, "--text", "글").out) for path in (plain, folder))
+    assert new["label"] == {"negative": "나쁨", "positive": "좋음"}[old["label"]]
+    assert new["score"] == old["score"]
+
+
+# ---- Classes
+
+def names_of(path, rows):
+    examples = convbert.read_examples(write_csv(path, [("text", "label"), *rows]), ARGS)
+    return convbert.class_names(examples), examples
+
+
+@pytest.mark.parametrize("labels, names", [
+    ("0 1", ["negative", "positive"]), ("1 0", ["negative", "positive"]),
+    ("1 2", ["1", "2"]), ("5 4 3 2 1", ["1", "2", "3", "4", "5"]), ("0 1 2", ["0", "1", "2"]),
+    ("10 9 -1 100", ["-1", "9", "10", "100"]), ("긍정 부정", ["긍정", "부정"]),
+    ("b a 10 9", ["10", "9", "a", "b"])])
+def test_labels_of_the_training_file_become_the_classes(labels, names, tmp_path):
+    labels = labels.split() * 2
+    found, examples = names_of(tmp_path / "a.csv", [(f"글 {i}", x) for i, x in enumerate(labels)])
+    assert [*found.items()] == [*enumerate(names)]
+    targets = convbert.class_targets(examples, found).tolist()
+    back = {"negative": "0", "positive": "1"} if found == NSMC else {}
+    assert [back.get(found[i], found[i]) for i in targets] == labels
+
+
+def test_classes_of_unequal_size_and_texts_in_two_parts_are_said(config, tmp_path):
+    rows = [(f"글 {i}", "흔함") for i in range(118)] + [("드문 글", "드묾")] * 6
+    train = write_csv(tmp_path / "train.csv", [("text", "label"), *rows])
+    dev = write_csv(tmp_path / "dev.csv", [("text", "label"), *rows[:3], ("새 글", "드묾")])
+    result = tuned(config, train, tmp_path / "run", "--max_steps", 1, "--no-test",
+                   "--validation_file", dev)
+    assert "3 of the dev texts stand in train too" in result.err
+    assert "classes of very unequal size: 흔함 118, 드묾 6" in result.err
+    assert "rows: 124 train, 4 dev" in result.err
+
+
+def test_a_label_unknown_to_the_training_file_is_told_with_its_line(config, tmp_path):
+    train = write_csv(tmp_path / "train.csv", [("text", "label"), *shop_rows(30)])
+    rows = [("text", "label"), ("글\n줄", "가격"), ("글", "환불")]
+    other = write_csv(tmp_path / "other.csv", rows)
+    for option in ("--validation_file", "--test_file"):
+        result = run(*tuning(config, train, tmp_path / "run", option, other))
+        check_error(result, "other.csv, line 4", "'환불'", "가격, 배송, 상품")
+    assert not (tmp_path / "run").exists()
+
+
+# ---- Soft labels
+
+def soft(rows, **more):
+    return [{"text": text, "scores": {name: float(name == label) for name in WORDS}} | more
+            for text, label in rows]
+
+
+def test_soft_labels_equal_to_hard_ones_give_the_same_loss_and_gradients(tokenizer, tmp_path):
+    rows, names = shop_rows(12), dict(enumerate(WORDS))
+    hard = convbert.read_examples(
+        write_csv(tmp_path / "a.csv", [("text", "label"), *rows]), ARGS)
+    same_rows = convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", soft(rows)), ARGS)
+    assert same_rows.texts == hard.texts and same_rows.labels == [""] * 12
+    assert convbert.class_names(hard) == convbert.class_names(same_rows) == names
+    targets = [convbert.class_targets(part, names) for part in (hard, same_rows)]
+    assert targets[0].dtype == torch.int64 and targets[1].dtype == torch.float32
+    config = convbert.ConvBertConfig(**MODEL | {"id2label": names, "initializer_range": 0.3})
+    model = ConvBertForSequenceClassification(config).eval()
+    batch = convbert.padded(convbert.encode_texts(hard.texts, tokenizer, 32)[0], tokenizer.pad)
+    found = []
+    for labels in targets:
+        loss = model(**batch, labels=labels).loss
+        found.append([loss.detach(), *torch.autograd.grad(
+            loss, [p for name, p in model.named_parameters() if "token_type" not in name])])
+    for ours, theirs in zip(*found):
+        same(ours, theirs, 1e-6)
+
+
+def test_hard_label_share_mixes_label_and_scores(tmp_path):
+    rows = [{"text": "a", "label": "x", "scores": {"x": 0.5, "y": 0.3, "z": 0.2}},
+            {"text": "b", "label": "y", "scores": {"y": 0.1, "x": 0.9}},
+            {"text": "c", "label": "z"}, {"text": "d", "scores": {"x": 0.25, "z": 0.75}}]
+    examples = convbert.read_examples(write_jsonl(tmp_path / "mixed.jsonl", rows), ARGS)
+    names = convbert.class_names(examples)
+    assert names == {0: "x", 1: "y", 2: "z"}
+    scores = torch.tensor([[0.5, 0.3, 0.2], [0.9, 0.1, 0], [0, 0, 1], [0.25, 0, 0.75]])
+    label = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.25, 0, 0.75]])
+    for share in (0.0, 0.3, 1.0):
+        targets = convbert.class_targets(examples, names, share)
+        same(targets, share * label + (1 - share) * scores, 1e-6)
+
+
+def test_soft_labels_of_the_nsmc_model_belong_to_labels_0_and_1(tmp_path):
+    rows = [{"document": str(i), "label": i % 2, "scores": {"negative": 0.2, "positive": 0.8}}
+            for i in range(4)]
+    examples = convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", rows), ARGS)
+    assert convbert.class_names(examples) == NSMC
+    same(convbert.class_targets(examples, NSMC, 0.5)[:2], torch.tensor([[0.6, 0.4], [0.1, 0.9]]))
+
+
+def test_training_learns_from_scores_alone(config, tmp_path):
+    """And reaches the option by the command line: a row's label that is wrong has no weight."""
+    rows = shop_rows(240)
+    train = soft(rows[:150]) + soft(rows[150:200], label="가격")
+    train = write_jsonl(tmp_path / "train.jsonl", train)
+    dev = write_csv(tmp_path / "dev.csv", [("text", "label"), *rows[200:]])
+    result = tuned(config, train, tmp_path / "soft", "--validation_file", dev, "--test_file", dev,
+                   "--num_train_epochs", 4)
+    assert read_json(tmp_path / "soft/eval_results.json")["eval_accuracy"] > 0.9
+    assert "hard" not in result.err
+    hard = soft(rows[:200], label="가격")
+    tuned(config, write_jsonl(tmp_path / "hard.jsonl", hard), tmp_path / "hard", "--test_file", dev,
+          "--validation_file", dev, "--num_train_epochs", 2, "--hard_label_share", 1)
+    (column,) = {tuple(map(bool, row)) for row in
+                 read_json(tmp_path / "hard/eval_results.json")["confusion_matrix"]}
+    assert column == (True, False, False)  # all are 가격
+
+
+# ---- Files as people have them
+
+TABLE = [("text", "label"), ("좋은 영화, 정말", "긍정"), ('그가 "최고"라 했다', "부정"),
+         ("두 줄에\n걸친 글", "긍정"), ("넷째", "부정"), ("", "긍정")]
+
+
+def read(path, **changes):
+    examples = convbert.read_examples(path, Namespace(**vars(ARGS) | changes))
+    return examples.texts, examples.labels, examples.lines
+
+
+@pytest.mark.parametrize("sep", [",", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp949"])
+def test_tables_in_all_encodings_with_quoted_fields(sep, newline, encoding, tmp_path, capsys):
+    path = write_csv(tmp_path / "표.txt", TABLE, encoding, sep, newline)
+    texts, labels, lines = read(path)
+    assert list(zip(texts, labels)) == TABLE[1:]
+    assert lines == [2, 3, 4, 6, 7]  # the third row has two
+    said = capsys.readouterr().err
+    assert ("not UTF-8; read as cp949" in said) == (encoding == "cp949")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp949"])
+def test_json_lines_in_all_encodings(encoding, tmp_path):
+    rows = [{"text": text, "label": label} for text, label in TABLE[1:]]
+    text = write_jsonl(tmp_path / "a.jsonl", rows).read_text(encoding="utf-8")
+    (tmp_path / "a.jsonl").write_bytes(text.replace("\n", "\r\n\n").encode(encoding))
+    texts, labels, lines = read(tmp_path / "a.jsonl")
+    assert list(zip(texts, labels)) == TABLE[1:] and lines == [1, 3, 5, 7, 9]
+
+
+def test_line_numbers_are_right_beyond_a_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr(convbert, "CHUNK", 3)
+    rows = [(f"글 {i}" + "\n줄" * (i % 3), "가나"[i % 2]) for i in range(20)]
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *rows])
+    texts, labels, lines = read(path)
+    assert list(zip(texts, labels)) == rows
+    raw = path.read_text(encoding="utf-8").split("\n")
+    assert [raw[n - 1].lstrip('"').split(",")[0].rstrip('"') for n in lines] == [
+        text.partition("\n")[0] for text in texts]
+
+
+def test_only_nsmcs_own_header_has_nsmcs_quotes(tmp_path):
+    lines = '1\t"""그 """"말"""""\t0\n2\t"시작\t1\n'
+    (tmp_path / "nsmc.txt").write_text("id\tdocument\tlabel\n" + lines, encoding="utf-8")
+    assert read(tmp_path / "nsmc.txt")[0] == ['그 "말"', '"시작']
+    (tmp_path / "own.txt").write_text('id\ttext\tlabel\n1\t"그 ""말"""\t0\n2\tb\t1\n')
+    assert read(tmp_path / "own.txt")[0] == ['그 "말"', "b"]
+
+
+@pytest.mark.parametrize("text, label", [
+    ("document", "label"), ("text", "label"), ("sentence", "label"), ("리뷰", "감정"),
+    ("Review", "Sentiment"), ("내용", "라벨"), ("댓글", "분류")])
+def test_usual_columns_are_found_and_said(text, label, tmp_path, capsys):
+    path = write_csv(tmp_path / "a.csv", [("no", label, text), (1, "x", "글"), (2, "y", "말")])
+    assert read(path)[:2] == (["글", "말"], ["x", "y"])
+    said = capsys.readouterr().err
+    assert (f"texts from {text!r}, labels from {label!r}" in said) == (text != "document")
+
+
+def test_columns_may_be_named(tmp_path, capsys):
+    rows = [("text", "review", "label", "점수"), ("a", "b", "x", "1"), ("c", "d", "y", "2")]
+    path = write_csv(tmp_path / "a.csv", rows)
+    assert read(path, text_column_name="review", label_column_name="점수")[:2] == (
+        ["b", "d"], ["1", "2"])
+    assert "texts from 'review', labels from '점수'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["finetune", "evaluate", "predict"])
+def test_half_a_character_in_json_is_no_traceback(task, plain, config, tmp_path):
+    path = tmp_path / "half.jsonl"
+    lines = ['{"text": "\\ud83d 반쪽", "label": 0}', '{"text": "온전", "label": 1}'] * 3
+    path.write_text("\n".join(lines), encoding="utf-8")
+    if task == "finetune":
+        result = run(*tuning(config, path, tmp_path / "run", "--max_steps", 1))
+    else:
+        out = ["--output_file", tmp_path / "out.jsonl"] if task == "predict" else []
+        result = run("--task", task, "--model_name_or_path", plain, *CHEAP, "--test_file", path,
+                     "--output_dir", tmp_path / "run", *out)
+    assert result.code == 0, result.err
+
+
+# ---- Splits
+
+def split(tmp_path, name, *more, rows=None):
+    """(examples by part, stderr's last lines) of a fine-tuning with these options."""
+    path = write_csv(tmp_path / "train.csv", [("text", "label"), *(rows or shop_rows(300))])
+    args = convbert.parse_options([
+        "--task", "finetune", "--train_file", str(path), "--size", "tiny", "--device", "cpu",
+        "--output_dir", str(tmp_path / name), *map(str, more)])
+    convbert.settle(args)
+    return convbert.split_examples(args)[0]
+
+
+def test_two_seeds_hold_out_the_same_rows(tmp_path):
+    one, other = (split(tmp_path, "a", "--seed", seed) for seed in (1, 2))
+    for name in ("train", "dev", "test"):
+        assert one[name].texts == other[name].texts
+    assert {name: len(part) for name, part in one.items()} == {
+        "train": 200, "test": 50, "dev": 50}
+    texts = [set(part.texts) for part in one.values()]
+    assert len(set.union(*texts)) == 300  # each row in one part
+    order = [convbert.hold_out(1000) for _ in range(2)]
+    assert all((a == b).all() for a, b in zip(*order))
+
+
+def test_two_seeds_hold_out_the_same_rows_through_the_command_line(data, config, tmp_path):
+    """The first evaluation, before any update, differs by the weights alone; the rows are one."""
+    seen = []
+    for seed in (1, 2):
+        with mock.patch.object(convbert, "classify", side_effect=convbert.classify) as classify:
+            tuned(config, data / "ratings_train.txt", tmp_path / str(seed), "--seed", seed,
+                  "--max_steps", 1)
+        seen.append([[row.tolist() for row in call.args[1]] for call in classify.call_args_list])
+    assert seen[0] == seen[1]
+    parts = [(tmp_path / seed / "test.jsonl").read_bytes() for seed in "12"]
+    assert parts[0] == parts[1]
+
+
+def test_test_part_is_kept_whole(shop):
+    kept, rows = lines_of(shop.folder / "test.jsonl"), dict(shop_rows(300))
+    assert len(kept) == 50
+    assert all(rows[row["text"]] == row["label"] for row in kept)
+
+
+def test_no_test_leaves_testing_out(config, tmp_path):
+    train = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(120)])
+    result = tuned(config, train, tmp_path / "run", "--max_steps", 1, "--no-test")
+    scores = read_json(tmp_path / "run/eval_results.json")
+    assert set(scores) == {"dev_accuracy", "step"}
+    assert not (tmp_path / "run/test.jsonl").exists()
+    assert "rows: 70 train, 50 dev" in result.err
+    result = run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP)
+    check_error(result, "keeps no test part", "--test_file")
+
+
+def test_validation_file_is_dev_and_nothing_is_cut_for_it(tmp_path):
+    dev = write_csv(tmp_path / "dev.csv", [("text", "label"), *shop_rows(9, seed=5)])
+    for option in ("--validation_file", "--valid_file"):
+        parts = split(tmp_path, "a", option, dev)
+        assert len(parts["train"]) == 250 and len(parts["test"]) == 50
+        assert parts["dev"].texts == [text for text, _ in shop_rows(9, seed=5)]
+    parts = split(tmp_path, "a", "--validation_file", dev, "--test_file", dev)
+    assert (len(parts["train"]), parts["test"].texts) == (300, parts["dev"].texts)
+
+
+def test_a_test_file_is_scored_and_found_again(config, tmp_path):
+    train = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(120)])
+    test = write_csv(tmp_path / "b.csv", [("text", "label"), *shop_rows(12, seed=3)])
+    tuned(config, train, tmp_path / "run", "--max_steps", 1, "--test_file", test)
+    assert read_json(tmp_path / "run/eval_results.json")["test_file"] == str(test)
+    assert not (tmp_path / "run/test.jsonl").exists()
+    result = run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP,
+                 "--output_dir", tmp_path / "again")
+    assert f"test file: {test}" in result.err
+    assert read_json(tmp_path / "again/eval_results.json")["eval_samples"] == 12
+
+
+def test_nsmcs_test_file_is_for_nsmcs_training_file_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(convbert, "data_file", lambda name: tmp_path / name)
+    for given, train, test in ((None, "nsmc/ratings_train.txt", "nsmc/ratings_test.txt"),
+                               ("own.csv", "own.csv", None)):
+        options = ["--train_file", given] if given else []
+        args = convbert.parse_options(["--task", "finetune", "--size", "tiny", *options])
+        convbert.settle(args)
+        assert (args.train_file, args.test_file) == (
+            given or tmp_path / train, test and tmp_path / test)
+
+
+# ---- Predictions
+
+def test_a_file_keeps_its_columns_and_order(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(convbert, "CHUNK", 7)
+    rows = [(str(i), f"{i}번째 {'긴 ' * (i % 5)}글", "01"[i % 2]) for i in range(40)]
+    path = write_csv(tmp_path / "a.csv", [("번호", "리뷰", "label"), *rows], "cp949")
+    found = lines_of(predict(plain, "--test_file", path).out)
+    assert [(row["번호"], row["리뷰"], row["label"]) for row in found] == rows
+    assert {tuple(row) for row in found} == {
+        ("번호", "리뷰", "label", "predicted_label", "score")}
+    alone = [lines_of(predict(plain, f"--text={rows[i][1]}").out)[0] for i in (0, 13, 39)]
+    assert [found[i]["predicted_label"] for i in (0, 13, 39)] == [row["label"] for row in alone]
+    assert [found[i]["score"] for i in (0, 13, 39)] == pytest.approx(
+        [row["score"] for row in alone], abs=1e-5)
+
+
+def test_json_lines_keep_what_each_row_has(plain, tmp_path):
+    rows = [{"text": "하나", "n": 1, "more": {"a": [None, True]}}, {"text": "둘"},
+            {"text": "셋", "n": 2.5}]
+    found = lines_of(predict(plain, "--test_file", write_jsonl(tmp_path / "a.jsonl", rows)).out)
+    for row, answer in zip(rows, found, strict=True):
+        assert {k: v for k, v in answer.items() if k not in ("label", "score") and (
+            k in row or v is not None)} == row
+
+
+def test_windows_of_lines_keep_the_order(plain, monkeypatch):
+    monkeypatch.setattr(convbert, "CHUNK", 16)
+    sizes, encode = [], convbert.encode_texts
+
+    def noted(texts, *more):
+        sizes.append(len(texts))
+        return encode(texts, *more)
+
+    monkeypatch.setattr(convbert, "encode_texts", noted)
+    lines = [f"{i} {'긴 ' * (i * 7 % 11)}글" for i in range(100)]
+    result = predict(plain, stdin="\n".join(lines).encode())
+    assert [row["text"] for row in lines_of(result.out)] == lines
+    assert max(sizes) <= 16 and sum(sizes) == 100
+
+
+def test_a_pipe_answers_before_it_is_closed(plain):
+    answers_read, answers_written = os.pipe()
+    texts_read, texts_written = os.pipe()
+    options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP]
+    with (open(texts_read, encoding="utf-8") as stdin,
+          open(answers_written, "w", encoding="utf-8") as stdout,
+          mock.patch("sys.stdin", stdin), mock.patch("sys.stdout", stdout)):
+        thread = threading.Thread(target=convbert.main, args=[options], daemon=True)
+        thread.start()
+        for text in ("좋다", "싫다 😀"):
+            os.write(texts_written, f"{text}\n".encode())
+            assert select.select([answers_read], [], [], 60)[0], "no answer"
+            assert json.loads(os.read(answers_read, 10000))["text"] == text
+        os.close(texts_written)
+        thread.join(60)
+    assert not thread.is_alive() and os.read(answers_read, 10000) == b""
+    os.close(answers_read)
+
+
+class Endless(io.RawIOBase):
+    """A stdin of so many lines, of which none is made before it is read."""
+
+    def __init__(self, count):
+        self.lines, self.rest = (f"{i}번째 글\n".encode() for i in range(count)), b""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        while len(self.rest) < 1000 and (line := next(self.lines, b"")):
+            self.rest += line
+        part, self.rest = self.rest[: len(buffer)], self.rest[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def test_memory_does_not_grow_with_the_number_of_lines(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(convbert, "CHUNK", 512)
+    peaks = []
+    for count in (500, 3000, 12000):  # the first makes what is kept for good
+        out = tmp_path / f"{count}.jsonl"
+        options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP,
+                   "--output_file", str(out)]
+        with mock.patch("sys.stdin", io.TextIOWrapper(io.BufferedReader(Endless(count)))):
+            tracemalloc.start()
+            convbert.main(options)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert out.read_bytes().count(b"\n") == count
+    assert peaks[2] < 1.2 * peaks[1]
+
+
+def test_output_file_is_whole_or_not_there(plain, tmp_path, monkeypatch):
+    out = tmp_path / "new/answers.jsonl"
+    result = predict(plain, "--text", "하나", "--text", "둘 😀", "--output_file", out)
+    assert result.out == ""
+    assert [row["text"] for row in lines_of(out)] == ["하나", "둘 😀"]
+    before, calls = out.read_bytes(), []
+
+    def dies(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise Crash
+        return classify(*args)
+
+    classify = convbert.classify
+    monkeypatch.setattr(convbert, "classify", dies)
+    monkeypatch.setattr(convbert, "CHUNK", 4)
+    for path, content in ((out, before), (tmp_path / "other.jsonl", None)):
+        calls.clear()
+        with pytest.raises(Crash):
+            predict(plain, "--output_file", path, stdin="글\n".encode() * 20)
+        assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_cut_texts_are_counted(plain, tmp_path, config):
+    long = "정말 긴 글입니다 " * 30
+    result = predict(plain, "--text", long, "--text", "짧다", "--text", long)
+    assert "2 of 3 texts were longer than --max_seq_length 32 and were cut" in result.err
+    assert "were cut" not in predict(plain, "--text", "짧다").err
+    rows = [(f"{i} {long * (i == 5)}", "01"[i % 2]) for i in range(110)]
+    train = write_csv(tmp_path / "a.csv", [("text", "label"), *rows])
+    result = tuned(config, train, tmp_path / "run", "--max_steps", 1, "--no-test")
+    assert result.err.count("were cut") == 1 and "1 of " in result.err
+
+
+def test_text_that_looks_like_an_option(plain):
+    (row,) = lines_of(predict(plain, "--text=--실망--").out)
+    assert row["text"] == "--실망--"
+    result = run("--task", "predict", "--model_name_or_path", plain, "--text", "--실망--")
+    check_error(result, "--text", "--option=VALUE")
+
+
+def test_without_stdin_and_in_cp949_a_text_is_answered_in_utf8(plain, tmp_path):
+    """As where output is redirected on a Korean Windows."""
+    command = [sys.executable, str(SCRIPT), "--task", "predict", "--model_name_or_path", str(plain),
+               *CHEAP, "--text=좋아요 😀"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command], cwd=tmp_path, capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "cp949", "PYTHONUTF8": "1"}, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout.decode("utf-8"))["text"] == "좋아요 😀"
+
+
+def test_no_stdin_and_no_text_is_told(plain, monkeypatch):
+    monkeypatch.setattr(convbert.sys, "stdin", None)
+    options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP]
+    err = io.StringIO()
+    with mock.patch("sys.stderr", err), pytest.raises(SystemExit) as end:
+        convbert.main(options)
+    assert end.value.code == 2
+    assert "there is no stdin; give --text or --test_file" in err.getvalue()
+
+
+def test_stdin_that_cannot_be_read_ends_the_program(plain, tmp_path):
+    """And does not let it wait for ever: here it is open for writing only."""
+    with open(tmp_path / "out", "w") as stdin, mock.patch("sys.stdin", stdin):
+        options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP]
+        thread = threading.Thread(target=convbert.main, args=[options], daemon=True)
+        thread.start()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+# ---- From Python
+
+def test_classifier_answers_as_its_docstring_says(plain):
+    classify = Classifier.from_pretrained(plain)
+    found = classify("배우들 연기가 정말 좋았어요")
+    assert isinstance(found, list) and len(found) == 1 and [*found[0]] == ["label", "score"]
+    assert found[0]["label"] in ("negative", "positive")
+    assert isinstance(found[0]["score"], float) and 0.5 <= found[0]["score"] <= 1
+    assert classify([]) == [] and not classify.model.training
+    assert classify.model.classifier.out_proj.weight.device.type == convbert.choose_device().type
+
+
+def test_docstring_example_runs(plain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(plain, "runs/finetune")
+    lines = [line.strip() for line in Classifier.__doc__.splitlines()]
+    first, second = [line[4:] for line in lines if line.startswith(">>> ")]
+    scope = {"Classifier": Classifier}
+    exec(first, scope)
+    (answer,), (shown,) = eval(second, scope), eval(lines[lines.index(">>> " + second) + 1])
+    assert {k: type(v) for k, v in answer.items()} == {k: type(v) for k, v in shown.items()}
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_answers_do_not_depend_on_the_batch(mask, tokenizer, tmp_path):
+    folder = small(tmp_path / "model", tokenizer, conv_padding_mask=mask)
+    classify = Classifier.from_pretrained(folder, "cpu", max_seq_length=32, batch_size=8)
+    texts = [f"{i} {'긴 ' * (i * 7 % 11)}글" for i in range(20)]
+    together = classify(texts, all_scores=True)
+    for text, answer in zip(texts, together):
+        (alone,) = classify(text, all_scores=True)
+        assert alone["scores"] == pytest.approx(answer["scores"], abs=1e-6)
+
+
+def test_models_come_in_eval_mode(plain, models):
+    assert not ConvBertForSequenceClassification.from_pretrained(plain).training
+    for cls in (convbert.ConvBertModel, convbert.ConvBertForMaskedLM):
+        assert not cls.from_pretrained(models / "plain").training
+
+
+# ---- The vocabulary belongs to the model's folder
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """Two vocabularies in a folder: of 1,500 pieces, and kowiki's with two pieces exchanged.
+
+    Beside them lie kowiki's files for transformers, which belong to neither.
+    """
+    folder = tmp_path_factory.mktemp("vocab")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(ROOT / "vocab" / name, folder)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(SAMPLE / "kowiki.txt"), model_prefix=str(folder / "own"), vocab_size=1500,
+        model_type="bpe", pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2,
+        bos_piece="[BOS]", eos_id=3, eos_piece="[EOS]", user_defined_symbols="[SEP],[CLS],[MASK]",
+        num_threads=1, minloglevel=2)
+    raw = (ROOT / "vocab/kowiki.model").read_bytes()
+    one, two = "▁음악".encode(), "▁좋아".encode()
+    assert raw.count(one) == raw.count(two) == 1
+    raw = raw.replace(one, b"@" * 9).replace(two, one).replace(b"@" * 9, two)
+    (folder / "swapped.model").write_bytes(raw)
+    return folder
+
+
+def model_folders(folder):
+    return [path.parent for path in folder.rglob("model.safetensors")]
+
+
+@pytest.mark.parametrize("task", ["pretrain", "finetune"])
+def test_every_model_folder_holds_its_vocabulary(task, data, tmp_path):
+    job = {"pretrain": pretraining, "finetune": finetuning}[task]
+    result = run(*job(data, tmp_path / "run", "--max_steps", 2, "--save_steps", 1, "--size", "tiny",
+                      "--max_train_samples", 60))
+    assert result.code == 0, result.err
+    folders = model_folders(tmp_path)
+    assert len(folders) == 3  # the run's and two checkpoints'
+    for folder in folders:
+        for name, own in (("kowiki.model", "spiece.model"), ("tokenizer.json", "tokenizer.json")):
+            assert (folder / own).read_bytes() == (ROOT / "vocab" / name).read_bytes()
+        assert read_json(folder / "tokenizer_config.json") == read_json(
+            ROOT / "vocab/tokenizer_config.json")
+    assert "transformers cannot read" not in result.err
+
+
+def test_transformers_fails_on_a_folder_without_files_for_it(data, other, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    result = run(*finetuning(data, tmp_path / "run", "--size", "tiny", "--max_steps", 1,
+                             "--vocab_file", other / "own.model", "--max_train_samples", 60))
+    assert result.code == 0, result.err
+    assert "tokenizer_json.py" in result.err and str(tmp_path / "run/spiece.model") in result.err
+    for folder in model_folders(tmp_path):
+        assert (folder / "spiece.model").read_bytes() == (other / "own.model").read_bytes()
+        assert not (folder / "tokenizer.json").exists()
+        with pytest.raises(Exception):  # noqa: B017  of which kind is transformers' business
+            transformers.AutoTokenizer.from_pretrained(folder)
+    # a fine-tuning from that folder goes on with its vocabulary, and so do predict and evaluate
+    result = run(*finetuning(data, tmp_path / "next", "--model_name_or_path", tmp_path / "run",
+                             "--max_steps", 1, "--max_train_samples", 60))
+    assert result.code == 0, result.err
+    assert (tmp_path / "next/spiece.model").read_bytes() == (other / "own.model").read_bytes()
+    assert lines_of(predict(tmp_path / "run", "--text", "글").out)[0]["text"] == "글"
+
+
+def test_the_vocabulary_of_the_folder_decides(plain, other, tmp_path):
+    """Though the bundled one has the same size."""
+    folder = shutil.copytree(plain, tmp_path / "model")
+    shutil.copy(other / "swapped.model", folder / "spiece.model")
+    ours = lines_of(predict(folder, "--text", "음악", "--text", "좋아").out)
+    bundled = lines_of(predict(plain, "--text", "좋아", "--text", "음악").out)
+    assert [row["score"] for row in ours] == [row["score"] for row in bundled]
+    assert ours[0]["score"] != ours[1]["score"]
+    for task in ("predict", "evaluate"):
+        options = ["--task", task, "--model_name_or_path", folder, *CHEAP, "--text", "글",
+                   "--test_file", SAMPLE / "ratings_test.txt", "--output_dir", tmp_path / "out"]
+        given = ROOT / "vocab/kowiki.model"
+        check_error(run(*options, "--vocab_file", given), str(given), str(folder / "spiece.model"))
+        result = run(*options, "--vocab_file", other / "swapped.model")  # the same by content
+        assert result.code == 0, result.err
+        (folder / "spiece.model").unlink()
+        check_error(run(*options), "holds no spiece.model", "--vocab_file")
+        result = run(*options, "--vocab_file", other / "swapped.model")
+        assert result.code == 0, result.err
+        shutil.copy(other / "swapped.model", folder / "spiece.model")
