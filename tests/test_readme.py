@@ -1,9 +1,9 @@
-"""The pages in Markdown: their commands run, their figures are those of the logs, and both READMEs say the same.
+"""The pages in Markdown: their commands run, their figures are the logs', and both READMEs agree.
 
-The commands run from top to bottom in one folder, as a reader would type them. BUDGETS gives a smaller job to
-a command that takes long or needs the network; a command without an entry there runs to the letter. What
-installs and tests is left to .ci/run. Blocks marked `text` are not run: they show output, other systems, or
-commands of an earlier commit.
+The commands run from top to bottom in one folder, as a reader would type them. BUDGETS gives a
+smaller job to a command that takes long or needs the network; a command without an entry there runs
+to the letter. What installs and tests is left to .ci/run. Blocks marked `text` are not run: they
+show output, other systems, or commands of an earlier commit.
 """
 
 import importlib.util
@@ -58,7 +58,7 @@ def read(page):
 
 def blocks(page="README.md", languages=("bash", "python")):
     """The blocks of code in these languages: (language, text)."""
-    return [(language, text) for language, text in BLOCK.findall(read(page)) if language in languages]
+    return [block for block in BLOCK.findall(read(page)) if block[0] in languages]
 
 
 def spans(page="README.md"):
@@ -73,7 +73,7 @@ def tables(page):
 
 # ---- Commands ------------------------------------------------------------------------------------
 CASES = [(page, number) for page in PAGES for number in range(len(blocks(page)))]
-COMMANDS = [span for page in PAGES for span in spans(page) if span.startswith(("python ", "pytest "))]
+COMMANDS = [span for page in PAGES for span in spans(page) if span.startswith("pytest ")]
 
 
 def within_budget(text):
@@ -147,9 +147,9 @@ def test_every_option_that_a_page_names_exists():
     for page in (*PAGES, "README.ko.md"):
         text = " ".join([*spans(page), *(text for _, text in blocks(page))])
         said |= set(re.findall(r"(?<![\w-])--\w+", text))
-    said -= {"--no", "--nproc_per_node", "--train_file"}  # of wikiextractor, torchrun; ablation's too
-    helps = [subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True,
-                            check=True).stdout for program in PROGRAMS]
+    said -= {"--no", "--nproc_per_node"}  # --no-templates is wikiextractor's, the other torchrun's
+    helps = [subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True,
+                            text=True, check=True).stdout for program in PROGRAMS]
     assert said - set(re.findall(r"--\w+", " ".join(helps))) == set()
 
 
@@ -164,12 +164,14 @@ def test_both_readmes_have_the_same_code_headings_tables_and_figures():
     english, korean = map(read, READMES)
     assert BLOCK.findall(korean) == BLOCK.findall(english)
     assert sorted(spans("README.ko.md")) == sorted(spans())
-    levels = [re.findall(r"^(#+) ", BLOCK.sub("", text), re.MULTILINE) for text in (english, korean)]
+    levels = [re.findall(r"^(#+) ", BLOCK.sub("", text), re.MULTILINE)
+              for text in (english, korean)]
     assert levels[0] == levels[1]
     shapes = [[len(row) for row in tables(page)] for page in READMES]
     assert shapes[0] == shapes[1]
-    figures = [sorted(re.findall(r"\d[\d,]*\.?\d+", BLOCK.sub("", text))) for text in (english, korean)]
-    assert set(figures[0]) ^ set(figures[1]) <= {"200,000", "20"}  # 20만
+    figures = [set(re.findall(r"\d[\d,]*\.?\d+", BLOCK.sub("", text)))
+               for text in (english, korean)]
+    assert figures[0] ^ figures[1] <= {"200,000", "20"}  # 20만
     assert max(len(text.splitlines()) for text in (english, korean)) <= 240
 
 
@@ -181,8 +183,9 @@ def test_the_map_of_the_file_is_right(page):
     assert [row for row in rows if re.match(r"\d+ ", row)] == [" ".join(pair) for pair in sections]
     names = [span for span in spans(page) if re.fullmatch(r"[A-Za-z]+_?[a-zA-Z]+", span)]
     methods = vars(convbert.ConvBertSelfAttention)
-    known = {*vars(convbert), *methods, *convbert.CONVOLUTIONS, *convbert.TASKS, "pipeline", "torchrun"}
-    assert set(names) - known - {"conv_type"} == set()
+    others = {"conv_type", "pipeline", "torchrun"}
+    known = {*vars(convbert), *methods, *convbert.CONVOLUTIONS, *convbert.TASKS, *others}
+    assert set(names) - known == set()
     assert len(inspect.getsource(convbert.LightConvolution).splitlines()) == 9
 
 
@@ -201,9 +204,10 @@ def test_links_lead_somewhere(page):
             file, _, anchor = target.partition("#")
             path = (ROOT / page).parent / file
             assert path.exists(), target
-            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE) if anchor else ()
-            slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
-            assert not anchor or anchor in slugs, target
+            if anchor:
+                titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+                slugs = [re.sub(r"[^\w -]", "", title.lower()) for title in titles]
+                assert anchor.replace("-", " ") in slugs, target
 
 
 # ---- Figures and logs ----------------------------------------------------------------------------
@@ -224,8 +228,8 @@ WITH_REVIEWS = ("nsmc", "nsmc-43", "nsmc-44")
 WITHOUT = tuple(f"kowiki-alone/{name}" for name in WITH_REVIEWS)
 WHOLE_WORDS = tuple(f"whole-words/{name}" for name in (*WITH_REVIEWS, "nsmc-after-40-minutes"))
 TUNED = (*WITH_REVIEWS, *WITHOUT, "nsmc-without-pretraining", "nsmc-25-minutes", *WHOLE_WORDS)
-PRETRAINED = ("kowiki", "reviews", "kowiki-alone/pretrain", "whole-words/kowiki", "whole-words/reviews",
-              "whole-words/reviews-more")
+PRETRAINED = ("kowiki", "reviews", "kowiki-alone/pretrain", "whole-words/kowiki",
+              "whole-words/reviews", "whole-words/reviews-more")
 
 
 def millions_of_tokens(folder):
@@ -241,13 +245,12 @@ def millions_of_tokens(folder):
 @pytest.mark.parametrize("page", READMES)
 def test_figures_of_the_readmes_are_those_of_the_logs(page):
     rows, text = {tuple(row) for row in tables(page)}, read(page)
-    first, second = (
-        next(row for row in rows if row[1] == mean_and_spread(*folders)) for folders in (WITH_REVIEWS, WITHOUT))
-    assert first[3].startswith(f"{millions_of_tokens('kowiki') + millions_of_tokens('reviews'):.0f} M")
-    assert second[3].startswith(f"{millions_of_tokens('kowiki-alone/pretrain'):.0f} M")
-    minutes = [sum(log(folder, "train_results.json")["seconds"] for folder in folders) / 60
-               for folders in (("kowiki", "reviews"), ("kowiki-alone/pretrain",))]
-    assert [f"{row:.0f}" in cell for row, cell in zip(minutes, (first[4], second[4]))] == [True, True]
+    for seeds, pretrained in ((WITH_REVIEWS, ("kowiki", "reviews")),
+                              (WITHOUT, ("kowiki-alone/pretrain",))):
+        row = next(row for row in rows if row[1] == mean_and_spread(*seeds))
+        assert row[3].startswith(f"{sum(map(millions_of_tokens, pretrained)):.0f} M")
+        minutes = sum(log(run, "train_results.json")["seconds"] for run in pretrained) / 60
+        assert f"{minutes:.0f}" in row[4]
     assert any(row[1] == percent(log("nsmc-without-pretraining")["eval_accuracy"]) for row in rows)
     assert percent(log(".", "baseline.json")["eval_accuracy"]) + " %" in text
     model = convbert.ConvBertForMaskedLM(convbert.ConvBertConfig.from_pretrained(ROOT))
@@ -281,13 +284,13 @@ def test_losses_of_the_results_are_those_of_the_logs():
             f"{end['seconds'] / 60:.0f}", f"{end['step']:,}", f"{millions_of_tokens(folder):.1f}",
             *(f"{end['evals'][i]['eval_loss']:.2f}" for i in (0, -1))]
     text = read("tests/results/README.md")
-    failed = [percent(log("gpu-rtd", f"finetune-{seed}.json")["eval_accuracy"]) for seed in (42, 43, 44)]
+    failed = [log("gpu-rtd", f"finetune-{seed}.json")["eval_accuracy"] for seed in (42, 43, 44)]
     losses = [f"{log('gpu-rtd')[name]:.2f}" for name in ("eval_loss_at_start", "eval_loss")]
     for name in ("no-warmup", "warmup"):
         last = (RESULTS / f"gpu-rtd/on-two-cores/{name}.jsonl").read_text().splitlines()[-1]
         losses.append(f"{json.loads(last)['eval_loss']:.2f}")
     rows = [row[1] for row in tables("tests/results/README.md") if len(row) == 3]
-    assert ", ".join(failed) + " %" in rows and set(losses) <= set(rows)
+    assert ", ".join(map(percent, failed)) + " %" in rows and set(losses) <= set(rows)
     sample = log("sample/pretrain")
     assert f"{sample['eval_loss_at_start']:.3f} | {sample['eval_loss']:.3f}" in text
 
@@ -300,8 +303,10 @@ def ablation_cell(results, variant, task, key, digits, scale=1):
 
 
 def test_the_ablation_is_that_of_its_logs():
-    pieces, words = (log(".", name)["results"] for name in ("ablation-pieces.json", "ablation.json"))
-    rows = [row for row in tables("tests/results/README.md") if row[0] in {*pieces, *words}]
+    pieces = log(".", "ablation-pieces.json")["results"]
+    words = log(".", "ablation.json")["results"]
+    page = tables("tests/results/README.md")
+    rows = [row for row in page if row[0] in {*pieces, *words}]
     assert len(rows) == 8
     for variant, _, *cells in rows:
         expected = []
@@ -309,44 +314,40 @@ def test_the_ablation_is_that_of_its_logs():
             expected += [ablation_cell(results, variant, "pretrain", "eval_loss", 3),
                          ablation_cell(results, variant, "finetune", "eval_accuracy", 2, 100)]
         assert cells == expected
-    masks = {row[0]: row[1:] for row in tables("tests/results/README.md") if "masked in training" in row[0]}
-    one, other = "sdconv, tokens masked, not words", "sdconv, whole words masked"
-    assert list(masks.values()) == [
-        [ablation_cell(pieces, "sdconv", "pretrain", "eval_loss", 3),
-         ablation_cell(words, one, "pretrain", "eval_loss", 3),
-         ablation_cell(words, one, "finetune", "eval_accuracy", 2, 100)],
-        [ablation_cell(pieces, other, "pretrain", "eval_loss", 3),
-         ablation_cell(words, "sdconv", "pretrain", "eval_loss", 3),
-         ablation_cell(words, "sdconv", "finetune", "eval_accuracy", 2, 100)]]
+    masks = [row[1:] for row in page if "masked in training" in row[0]]
+    tokens, whole = "sdconv, tokens masked, not words", "sdconv, whole words masked"
+    assert masks == [
+        [ablation_cell(pieces, on_pieces, "pretrain", "eval_loss", 3),
+         ablation_cell(words, on_words, "pretrain", "eval_loss", 3),
+         ablation_cell(words, on_words, "finetune", "eval_accuracy", 2, 100)]
+        for on_pieces, on_words in (("sdconv", tokens), (whole, "sdconv"))]
 
 
 def test_speed_and_memory_are_those_of_the_benchmark():
     results = log(".", "benchmark.json")["rows"]
-
-    def speed(row, side):
-        values = sorted(run["value"] for run in results[row][side])
-        return f"{statistics.median(values):,.0f} ({values[0]:,.0f}-{values[-1]:,.0f})"
-
-    def ratio(row):
-        return f"{speed_of(row, 'ours') / speed_of(row, 'hf'):.2f}"
-
-    def speed_of(row, side):
-        return statistics.median(run["value"] for run in results[row][side])
-
     found = {row[0]: row[1:] for row in tables("tests/results/README.md")}
     shown = 0
+
+    def cells(row):
+        sides = [sorted(run["value"] for run in results[row][side]) for side in ("ours", "hf")]
+        middle = [statistics.median(values) for values in sides]
+        return [*(f"{half:,.0f} ({values[0]:,.0f}-{values[-1]:,.0f})"
+                  for half, values in zip(middle, sides)), f"{middle[0] / middle[1]:.2f}"]
+
     for row in results:
-        label = row.removeprefix("train ").replace(" dropout", ", dropout").replace(" each", ", each at its")
+        label = row.removeprefix("train ").replace(" dropout", ", dropout")
+        label = label.replace(" each", ", each at its")
         if label in found:
-            tensors = [results[row][side][0]["tensors"] for side in ("ours", "hf")]
-            assert found[label] == [speed(row, "ours"), speed(row, "hf"), ratio(row),
-                                    *(f"{size:,.0f}" for size in tensors), f"{tensors[0] / tensors[1]:.2f}"]
+            size = [results[row][side][0]["tensors"] for side in ("ours", "hf")]
+            sizes = [f"{size[0]:,.0f}", f"{size[1]:,.0f}", f"{size[0] / size[1]:.2f}"]
+            assert found[label] == [*cells(row), *sizes]
             shown += 1
     assert shown == 10
     names = {"inference, 64 rows of 128, tokens/s": "infer small 64x128 bf16",
              "inference, 64 reviews, tokens/s": "infer small 64xreviews bf16",
              "inference, 1 row of 128, tokens/s": "infer small 1x128 bf16",
              "inference, 1 review, tokens/s": "infer small 1xreviews bf16",
-             "fine-tuning in batches of 32, reviews/s; HF's Trainer": "finetune small 32xreviews bf16"}
+             "fine-tuning in batches of 32, reviews/s; HF's Trainer":
+                 "finetune small 32xreviews bf16"}
     for label, row in names.items():
-        assert found[label] == [speed(row, "ours"), speed(row, "hf"), ratio(row)]
+        assert found[label] == cells(row)
