@@ -48,7 +48,7 @@ BUDGETS = {  # what a page says: what runs here
     "--gradient_accumulation_steps 2": "--size tiny --gradient_accumulation_steps 2 " + SMALL,
     "ablation.py --corpus": "ablation.py --only '^sdconv$|words|padding' --seeds 1 --max_steps 2 "
                             "--max_train_samples 64 --corpus",
-    "pytest ": "pytest --collect-only -q ",  # fails where nothing is found; .ci/run runs what there is
+    "pytest ": "pytest --collect-only -q ",  # fails where nothing is found
 }
 
 
@@ -108,7 +108,7 @@ def execute(program, text, folder):
         if said in text and not importlib.util.find_spec(module):
             pytest.skip(f"needs {module}")
     env = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # as if activated
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])  # activated
     done = subprocess.run([*program, within_budget(text)], cwd=folder, env=env, capture_output=True,
                           text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
