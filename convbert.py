@@ -183,7 +183,7 @@ class ConvBertConfig:
 
         Raises UserError, with the name of the file.
         """
-        path = Path(path) / "config.json" if Path(path).is_dir() else Path(path)
+        path = Path(path) if Path(path).suffix == ".json" else Path(path, "config.json")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("model_type", "convbert") != "convbert":
@@ -1006,7 +1006,8 @@ def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: 
     if given in names:
         return given
     if given or len(found) != 1:
-        raise UserError(f"{path}: {option} must name one of its columns: {', '.join(names)}")
+        listed = ", ".join(names)
+        raise UserError(f"{path}, line 1: {option} must name one of the columns {listed}")
     return found[0]
 
 
@@ -1361,10 +1362,11 @@ def vocabulary_of(args: Namespace) -> Path:
         return Path(args.vocab_file or ROOT / "vocab/kowiki.model")
     own = Path(args.model_name_or_path, Tokenizer.FILE)
     if not own.exists():
-        if args.vocab_file is None and own.parent.exists():
+        ConvBertConfig.from_pretrained(own.parent)  # tells first where there is no model at all
+        if args.vocab_file is None:
             raise UserError(f"{own.parent}: holds no {own.name}; name the SentencePiece model that "
                             "it was trained with by --vocab_file")
-        return Path(args.vocab_file or own)
+        return Path(args.vocab_file)
     if args.vocab_file is not None and Path(args.vocab_file).read_bytes() != own.read_bytes():
         raise UserError(f"--vocab_file {args.vocab_file}: differs from {own}, the model's own")
     return own

@@ -75,14 +75,15 @@ WITHIN_A_SENTENCE = re.compile(
     rf"{PARTICLE}|{COPULA}|{MORE_COPULA}|{VERB}|{MORE_VERB}"
     rf"|여|{COUNTER}{AROUND}?{TAIL}|{UNIT}{TAIL}|{SUFFIX}{TAIL}")
 AFTER_A_BLANK = re.compile(rf"(?:는|을|를|{COPULA})|명(?:{COPULA}|이|을|으로)|{UNIT}{TAIL}")
-# These parse as syllables above, but are words.
+# These parse as syllables above, but are words: as they are, or with a particle.
 WORDS = set(words("""
-    이는 이를 이가 이에 이와 이로 이의 이도 이만 이인 이들 이들은 이들이 이들을 이들의 이들에
-    이하 이상 이만큼 이같이 이처럼 이보다 이마저 이대로 이까지 이부터 이에서 이에게 나 나는 나의
-    나를 나와 나도 나만 가는 가의 가를 만은 만의 만일 만약 과는 과의 과를 도는 도의 도를 도가
-    인도 인가 시도 시가 시의 대회 대가 세가 호가 호수 위와 위의 로만 하지만 일단 일부 일이 주로
-    해 자 한때 국가 화가 제도 상의 상가 군도 백만 천만 억만 조만 등 등의 등이 등을 등에 등은
-    등으로"""))
+    이는 이를 이가 이에 이와 이로 이의 이도 이만 이인 이만큼 이같이 이처럼 이보다 이마저 이대로
+    이까지 이부터 이에서 이에게 나 나는 나의 나를 나와 나도 나만 가는 가의 가를 만은 만의 과는
+    과의 과를 도는 도의 도를 도가 시의 위와 위의 로만 하지만 일단 일이 주로 해 자 상의 백만 천만
+    억만 조만"""))
+NOUN = re.compile(alternatives("""
+    이들 이하 이상 만일 만약 인도 인가 시도 시가 대회 대가 세가 호가 호수 국가 화가 제도 상가
+    군도 국도 일부 한때 등""") + f"(?:{PARTICLE})?")
 
 # 이 is a particle (책이 있다) or "this" (이 책은): what follows tells.
 PREDICATE = re.compile(
@@ -114,7 +115,7 @@ def is_orphan(word: str, rest: str, begins: bool, spaced: bool) -> bool:
         return not begins or re.match(" (?:뜻|말|이름|의미|것|단어|제목)", rest) is not None
     if word == "에도" and re.match(" (?:시대|막부|성|만|시)", rest):
         return False
-    if word in WORDS:
+    if word in WORDS or NOUN.fullmatch(word):
         return False
     if spaced:
         return not begins and AFTER_A_BLANK.fullmatch(word) is not None
@@ -149,7 +150,7 @@ def lacks_word(line: str, start: int, end: int) -> bool:
     before = line[max(0, start - 80) : start].translate(WITHOUT_MARKS)
     address = ADDRESS in line[start:end]
     blank, word = WORD.match(line, end).groups()  # type: ignore[union-attr]  # it matches anything
-    rest = line[end + len(blank) + len(word) :][:40]
+    rest = line[end + len(blank + word) : end + len(blank + word) + 40]
     begins = not before.strip() or ENDED.search(before.rstrip()) is not None
     if address:
         if blank and is_orphan(word, rest, True, False):
@@ -160,7 +161,7 @@ def lacks_word(line: str, start: int, end: int) -> bool:
     if before and before[-1] not in OPENED:
         return False
     if not word:
-        if not before and re.match(" ?,", line[end:]):
+        if not before and line[end : end + 2].lstrip().startswith(","):
             return True
         return rest[:1] in (",", ".") and not blank and NEEDS_A_WORD.search(before) is not None
     return is_orphan(word, rest, begins, bool(blank))
@@ -176,8 +177,8 @@ WITHOUT_MARKS = dict.fromkeys(map(ord, GAP + LOST + ADDRESS + FORMULA))
 # ---- 3. Formulas on lines of their own -----------------------------------------------------------
 SHOWN = f"(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})"
 FORMULA_LINE = re.compile(  # with its number, (1)
-    rf"[\s.,;{GAP}]*(?:{SHOWN}[\s.,;{GAP}]*)+(?:[(\[][\w.\s-]{{1,8}}[)\]])?[\s.,;]*")
-LOST_LINE = re.compile(rf"[\s{GAP}{LOST}]*{LOST}[\s{GAP}{LOST}]*")
+    rf"[\s.,;{GAP}]*(?:{SHOWN}[\s.,;{GAP}]*)+(?:[(\[][\w.\s-]{{1,8}}[)\]][\s.,;]*)?")
+LOST_LINE = re.compile(rf"[\s{GAP}]*{LOST}[\s{GAP}{LOST}]*")
 CLOSED = re.compile(r"[.!?:。][\"'”’」』)\]]*$|[다까요오음함임됨]$")  # nothing lacks at this end
 OPEN = re.compile(  # a label may end like others: 정의, 효과, 넓이
     r"(?:은|는|을|를|이면|이고|이며|하면|하고|하여|에서|으로|즉|및|또는|그리고|때|,)$")
@@ -217,7 +218,7 @@ def join(out: list[str], formula: str, line: str) -> None:
     """Adds a line that follows a formula (or a lost template) on a line of its own."""
     word = FIRST_WORD.match(line)
     orphan = AFTER_FORMULA.match(line) is not None or (
-        word is not None and is_orphan(word[0], line[word.end() :], True, False))
+        word is not None and is_orphan(word[0], line[word.end() : word.end() + 40], True, False))
     last = out[-1].rstrip(" " + GAP) if out else ""
     if formula == LOST:
         formula = HOLE if orphan else GAP

@@ -748,6 +748,14 @@ def test_test_set_of_ones_own_is_kept_out_of_the_reviews(server, tmp_path, other
     assert len(server.asked) == asked
 
 
+def test_reviews_of_the_last_run_are_made_again_out_of_another_crawl(at_hand):
+    check_success(at_hand(layout()))
+    check_success(at_hand(layout(**{ONE: as_json([review("새로운 평")])})))
+    assert "새로운 평" in reviews_in(at_hand.out)
+    (at_hand.out / "reviews.txt").write_text("changed by hand")
+    check_error(at_hand(layout()), "reviews.txt", "--overwrite")
+
+
 def test_reviews_for_another_test_set_are_told(tmp_path, other):
     folder = tmp_path / "out"
     check_success(run("--archive", SAMPLE, "--output_dir", folder))
