@@ -12,8 +12,8 @@ Side by side with `transformers` (HF), at the same sizes, batches and dropout; r
     profile     where the milliseconds of such an update go, by kind of operator, under PyTorch's profiler;
                 also those of inference, and of an update of fine-tuning in our bucketed batches for both
 Every measurement is a process of its own; the sides take turns for --rounds rounds; tables hold the median of
-the rounds and, in brackets, their range. Both sides go through training_step (not HF's Trainer), under the same
-autocast; on ours glibc keeps what is freed, as by the command line.
+the rounds and, in brackets, their range. Both sides go through convbert.training_step and run_model (not HF's
+Trainer), under the same autocast; ours is set up by runs.choose_hardware, as by the command line.
 "HF compiled" is torch.compile's; the time that compiling takes does not count.
 
 Memory of training, in MB. `resident`: the peak of the resident size above what is resident after a single row
@@ -52,6 +52,7 @@ import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import convbert
+import runs
 
 Row = namedtuple("Row", "kind name size precision batch length dropout")  # dropout: of ours, of HF's
 COMPILED = "train small 32x128 bf16 dropout 0.1"  # on a CPU compiling takes minutes: HF compiled in one row
@@ -171,7 +172,7 @@ def make_args(row, side, options):
                            task="finetune",  # with dropout, where the row has some
                            layer_decay=0.8 if row.kind.endswith("finetune") else 1.0)
     if not side.startswith("hf"):  # operators and GEMM too: neither form of them is to pay for fresh memory
-        convbert.keep_freed_memory()
+        runs.choose_hardware(args)  # among the rest, it has glibc keep what is freed
     return args
 
 
@@ -195,50 +196,21 @@ def make_model(row, side, args):
     return getattr(transformers, name)(theirs).to(args.device)
 
 
-class Reviews:
-    """Encoded reviews and their labels."""
-
-    def __init__(self, texts, labels, tokenizer, multiple):
-        self.ids, _ = convbert.encode_texts(texts, tokenizer, 128)
-        self.labels, self.pad, self.multiple = torch.as_tensor(labels), tokenizer.pad, multiple
-        self.lengths = np.array([len(ids) for ids in self.ids])
-
-    def batch(self, indices):
-        """Padded to the longest: input_ids, attention_mask [B, T], labels [B]."""
-        batch = convbert.padded([self.ids[i] for i in indices], self.pad, self.multiple)
-        return batch | {"labels": self.labels[indices]}
-
-
 def load_reviews(options, count):
     """The first `count` reviews of the file, from its start again where it has less, encoded."""
     path = options.train_file or convbert.ROOT / "web-crawler/sample/ratings_train.txt"
     texts, labels = (np.resize(column, count) for column in convbert.read_reviews(path, count))
     multiple = 8 if options.device == "cuda" else 1  # as in convbert.finetune
     tokenizer = convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model")
-    return Reviews(texts, labels, tokenizer, multiple)
+    return convbert.Reviews(texts, labels, tokenizer, 128, multiple)
 
 
-def compiled(model, side):
-    """The model, or what torch.compile makes of it: of ours each layer, as --compile does."""
-    if side == "hf compiled":
-        return torch.compile(model)
-    if side == "ours compiled":
-        for layer in model.modules():
-            if isinstance(layer, convbert.ConvBertLayer):
-                layer.compile(dynamic=False)
-    return model
-
-
-def training_step(model, optimizer, batch, precision, step):
-    """One update, as in convbert.train."""
-    model.train()
-    torch.manual_seed(step)
-    loss = convbert.run_model(model, batch, precision).loss
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    torch.stack([loss.detach(), norm]).tolist()  # here the CPU waits for the GPU
-    optimizer.step()
-    optimizer.zero_grad()
+def make_gradients(model, side, args):
+    """What convbert.training_step takes; on CUDA ours is recorded and replayed, as by the command line."""
+    args.compile = side == "ours compiled"
+    gradients = convbert.Gradients(torch.compile(model) if side == "hf compiled" else model, args)
+    gradients.replay &= side.startswith("ours")
+    return gradients
 
 
 # ---- Measurements: each runs in a process of its own and returns {"value": ...} ----------------------------
@@ -246,9 +218,12 @@ def make_update(row, side, shape, args):
     """A function of the step that trains a new model on a random batch [B, T]."""
     model = make_model(row, side, args)
     optimizer = convbert.make_optimizer(model, args)
+    gradients = make_gradients(model, side, args)
     ids = torch.randint(7, model.config.vocab_size, shape)
     batch = {"input_ids": ids, "labels": torch.where(torch.rand(shape) < 0.15, ids, convbert.IGNORE)}
-    return functools.partial(training_step, compiled(model, side), optimizer, batch, row.precision)
+    if side.startswith("ours"):
+        batch["positions"] = (batch["labels"] != convbert.IGNORE).flatten().nonzero().squeeze(1)
+    return functools.partial(convbert.training_step, gradients, optimizer, [batch])
 
 
 def train(row, side, shape, steps, args):
@@ -313,7 +288,7 @@ def measure_inference(row, side, options, args):
 
     def run():
         for batch in batches:
-            convbert.run_model(model, batch, args.precision)
+            convbert.run_model(model, batch, args)
 
     run()
     return {"value": tokens / seconds_of(run, args.device)}
@@ -321,9 +296,9 @@ def measure_inference(row, side, options, args):
 
 def finetune_ours(model, reviews, args):
     """One epoch as convbert.finetune has it."""
-    optimizer = convbert.make_optimizer(model, args)
+    optimizer, gradients = convbert.make_optimizer(model, args), make_gradients(model, "ours", args)
     for step, indices in enumerate(convbert.bucketed(reviews.lengths, 32, np.random.default_rng(0))):
-        training_step(model, optimizer, reviews.batch(indices), args.precision, step)
+        convbert.training_step(gradients, optimizer, [reviews.batch(indices)], step)
 
 
 def finetune_trainer(model, reviews, args):
@@ -343,7 +318,7 @@ def finetune_loop(model, reviews, args):
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.0, fused=True)
     for indices in torch.randperm(len(reviews.ids)).split(32):
-        convbert.run_model(model, reviews.batch(indices.numpy()), args.precision).loss.backward()
+        convbert.run_model(model, reviews.batch(indices.numpy()), args).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -401,12 +376,12 @@ def make_work(row, side, steps, options, args):
     model = make_model(row, side, args)
     if row.kind == "profile infer":
         batch = {"input_ids": torch.randint(7, model.config.vocab_size, (row.batch, row.length))}
-        return torch.no_grad()(lambda step: convbert.run_model(model.eval(), batch, args.precision))
-    optimizer = convbert.make_optimizer(model, args)
+        return torch.no_grad()(lambda step: convbert.run_model(model.eval(), batch, args))
+    optimizer, gradients = convbert.make_optimizer(model, args), make_gradients(model, side, args)
     reviews = load_reviews(options, max(50, steps) * row.batch)
     batches = convbert.bucketed(reviews.lengths, row.batch, np.random.default_rng(0))
-    return lambda step: training_step(
-        model, optimizer, reviews.batch(batches[step % steps]), args.precision, step)
+    update = functools.partial(convbert.training_step, gradients, optimizer)
+    return lambda step: update([reviews.batch(batches[step % steps])], step)
 
 
 def measure_profile(row, side, options, args):
