@@ -182,6 +182,8 @@ def main():
     options = parser.parse_args()
     options.output_dir.mkdir(parents=True, exist_ok=True)
     split(options)
+    for text in (options.corpus, options.valid_file):  # before two runs do it at once
+        convbert.token_file(text, convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model"))
     for task in (pretrain, finetune):
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(task, options, variant, seed)
