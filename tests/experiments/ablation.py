@@ -1,8 +1,9 @@
 """What the parts of ConvBERT buy: the small model with one change at a time, at equal tokens.
 
-Every variant is pretrained from scratch and then fine-tuned for one epoch on the first reviews of the
-training file; scored are the last 10,000 of that file, and never the official test set. A table in Markdown
-follows. Two runs go on at a time, with one thread each. Killed, the same command goes on where they were.
+Every variant is pretrained from scratch and then fine-tuned for one epoch on the first reviews of
+the training file; scored are the last 10,000 of that file, and never the official test set.  A
+table in Markdown follows.  Two runs go on at a time, with one thread each.  Killed, the same
+command goes on where they were.
 """
 
 import argparse
@@ -34,7 +35,10 @@ def small_depthwise(init=convbert.init_weights):
 
 def whole_words(ids, tokenizer, share, rng):
     """As convbert.choose_tokens, but every word, from one ▁ to the next, has its turn, at random.
-    The count is exact: a word too long for what is left is passed over; where none fits, one is cut."""
+
+    The count is exact: a word too long for what is left is passed over; where none fits, one is
+    cut.
+    """
     starts_word = np.array([piece.startswith("▁") for piece in tokenizer.pieces])
     B, T = ids.shape
     ordinary = ~tokenizer.is_special[ids]
@@ -43,9 +47,9 @@ def whole_words(ids, tokenizer, share, rng):
     turn = np.take_along_axis(turns, word, axis=1)  # [B, T] that of each token's word
     size = np.zeros((B, T + 1), int)  # [B, turns] ordinary tokens of the word whose turn it is
     np.add.at(size, (np.arange(B)[:, None], turn), ordinary)
-    left = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True))).astype(int)  # [B, 1] still to mark
+    left = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True))).astype(int)  # [B, 1]
     taken = np.zeros((B, T + 1), bool)
-    while (fits := ~taken & (size > 0) & (size <= left)).any():  # in turn, up to the first that is too long
+    while (fits := ~taken & (size > 0) & (size <= left)).any():  # up to the first too long one
         new = fits & (np.cumsum(size * fits, axis=1) <= left)
         taken, left = taken | new, left - (size * new).sum(1, keepdims=True)
     chosen = ordinary & np.take_along_axis(taken, turn, axis=1)
@@ -54,15 +58,15 @@ def whole_words(ids, tokenizer, share, rng):
 
 
 def mask_words(choose=convbert.choose_tokens):
-    """Training chooses whole words; evaluation, known by its share, goes on to choose single tokens."""
+    """Training chooses whole words; evaluation, known by its share, still single tokens."""
     def choose_words(ids, tokenizer, share, rng):
         return (choose if share == 0.15 else whole_words)(ids, tokenizer, share, rng)
 
     convbert.choose_tokens = choose_words
 
 
-PADDING = "sdconv, padding not masked"  # is pretrained as the first one, since there is no padding then
-VARIANTS = {  # what differs from the first one: fields of config.json, or a function that patches convbert
+PADDING = "sdconv, padding not masked"  # pretrained as the first one: there is no padding then
+VARIANTS = {  # what differs from the first: fields of config.json, or what patches convbert
     "sdconv": {},
     "noconv": {"conv_type": "noconv"},
     "dynamic": {"conv_type": "dynamic"},
@@ -75,9 +79,9 @@ VARIANTS = {  # what differs from the first one: fields of config.json, or a fun
 }
 
 
-def config_of(variant):
+def config_of(variant, size):
     change = VARIANTS[variant]
-    return convbert.ConvBertConfig(**{} if callable(change) else change)
+    return convbert.ConvBertConfig(**convbert.SIZES[size] | ({} if callable(change) else change))
 
 
 def chosen(options):
@@ -89,11 +93,12 @@ def folder_of(options, task, variant, seed):
 
 
 def run(options, task, variant, seed, *arguments):
-    """convbert.py with the variant's patch, in a process of its own; its messages go to FOLDER.log."""
+    """convbert.py with the variant's patch, in a process of its own, which writes FOLDER.log."""
     folder = folder_of(options, task, variant, seed)
-    command = [sys.executable, __file__, "--child", variant, "--task", task, "--seed", seed, *arguments,
-               "--num_threads", 1, "--logging_steps", 50, "--save_total_limit", 1, "--output_dir", folder]
-    with open(f"{folder}.log", "a") as log:
+    command = [sys.executable, __file__, "--child", variant, "--task", task, "--seed", seed,
+               *arguments, "--num_threads", 1, "--logging_steps", 50, "--save_total_limit", 1,
+               "--output_dir", folder]
+    with open(f"{folder}.log", "a", encoding="utf-8") as log:
         subprocess.run(list(map(str, command)), stderr=log, stdout=log, check=True)
 
 
@@ -101,28 +106,33 @@ def pretrain(options, variant, seed):
     if variant == PADDING:
         return
     file = Path(f"{folder_of(options, 'config', variant, seed)}.json")
-    convbert.write_json(file, {"model_type": "convbert", **convbert.asdict(config_of(variant))})
+    config = convbert.asdict(config_of(variant, options.size))
+    convbert.write_json(file, {"model_type": "convbert", **config})
     run(options, "pretrain", variant, seed, "--config_name", file, "--corpus", options.corpus,
-        "--valid_file", options.valid_file, "--max_eval_samples", 384, "--max_steps", options.max_steps)
+        "--valid_file", options.valid_file, "--max_eval_samples", 384,
+        "--max_steps", options.max_steps)
 
 
 def finetune(options, variant, seed):
-    """From the variant's pretrained folder; from the first one's with another config.json for PADDING."""
+    """From the variant's pretrained folder; for PADDING from the first one's, with its config."""
     start = folder_of(options, "pretrain", variant, seed)
     if variant == PADDING:
-        model = convbert.ConvBertForMaskedLM.from_pretrained(folder_of(options, "pretrain", "sdconv", seed))
-        model.config.conv_padding_mask = False
+        first = folder_of(options, "pretrain", "sdconv", seed)
+        model = convbert.ConvBertForMaskedLM.from_pretrained(first, conv_padding_mask=False)
         model.save_pretrained(start)
+        convbert.Tokenizer(first / convbert.Tokenizer.FILE).save(start)
     run(options, "finetune", variant, seed, "--model_name_or_path", start, "--num_train_epochs", 1,
-        "--train_file", options.output_dir / "train.txt", "--test_file", options.output_dir / "dev.txt")
+        "--train_file", options.output_dir / "train.txt",
+        "--test_file", options.output_dir / "dev.txt")
 
 
 def split(options):
-    """Writes train.txt, the first reviews of the file, and dev.txt, the last 10,000 or the last half."""
+    """Writes train.txt, the first reviews of the file, and dev.txt: the last 10,000, or half."""
     with open(options.train_file, encoding="utf-8", newline="\n") as file:
         head, *lines = file.readlines()
     cut = max(len(lines) - 10_000, len(lines) // 2)
-    for name, part in (("train.txt", lines[:cut][: options.max_train_samples]), ("dev.txt", lines[cut:])):
+    parts = {"train.txt": lines[:cut][: options.max_train_samples], "dev.txt": lines[cut:]}
+    for name, part in parts.items():
         (options.output_dir / name).write_text(head + "".join(part), encoding="utf-8")
 
 
@@ -157,8 +167,9 @@ def table(options):
     print("| | parameters | tokens/s | held-out loss | accuracy |\n|---|--:|--:|--:|--:|")
     for variant, runs in results.items():
         of = functools.partial(collect, list(runs.values()))
-        model = convbert.ConvBertForMaskedLM(config_of(variant))
-        speed, count = of("pretrain", "tokens_per_second"), sum(p.numel() for p in model.parameters())
+        model = convbert.ConvBertForMaskedLM(config_of(variant, options.size))
+        count = sum(p.numel() for p in model.parameters())
+        speed = of("pretrain", "tokens_per_second")
         accuracy = [100 * share for share in of("finetune", "eval_accuracy")]
         print(f"| {variant} | {count:,} | {statistics.mean(speed or [0]):,.0f} | "
               f"{cell(of('pretrain', 'eval_loss'), 3)} | {cell(accuracy, 2)} |")
@@ -173,17 +184,16 @@ def main():
     add("--corpus", required=True, help="Text to pretrain on.")
     add("--valid_file", required=True, help="Held-out text.")
     add("--train_file", required=True, help="Reviews in NSMC's format.")
-    add("--max_steps", type=int, default=2442, help="Updates of 2,048 tokens: 5 million tokens by default.")
+    add("--max_steps", type=int, default=2442, help="Updates of 2,048 tokens.  [2442: 5 million]")
     add("--max_train_samples", type=int, default=40_000, help="Reviews to fine-tune on.")
     add("--only", default="", help="Variants whose name matches this regular expression.")
     add("--seeds", type=int, nargs="+", default=[42, 43])
+    add("--size", choices=convbert.SIZES, default="small", help="To try the rest with a tiny one.")
     add("--output_dir", type=Path, default=Path("runs/ablation"), help="Folder for all the runs.")
     add("--output", type=Path, help="JSON file for all the numbers.")
     options = parser.parse_args()
     options.output_dir.mkdir(parents=True, exist_ok=True)
     split(options)
-    for text in (options.corpus, options.valid_file):  # before two runs do it at once
-        convbert.token_file(text, convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model"))
     for task in (pretrain, finetune):
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(task, options, variant, seed)

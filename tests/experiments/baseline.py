@@ -1,7 +1,7 @@
-"""NSMC without a neural network: TF-IDF of character n-grams and logistic regression. Needs scikit-learn.
+"""NSMC without a neural network: TF-IDF of character n-grams and logistic regression.
 
-The 5,000 reviews held out are those that `--task finetune` holds out; they choose how much to regularise. The
-test file is scored once.
+Needs scikit-learn.  The 5,000 reviews held out are those that `--task finetune` holds out; they
+choose how much to regularise.  The test file is scored once.
 """
 
 import argparse
@@ -24,10 +24,11 @@ def main():
     parser.add_argument("--output", type=Path, help="JSON file for the result.")
     options, began = parser.parse_args(), time.perf_counter()
     texts, labels = convbert.read_reviews(options.train_file)
-    training, held_out = convbert.hold_out(len(texts), seed=42)
+    training, held_out = convbert.hold_out(len(texts))
     features = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
     X, dev = features.fit_transform(texts[training]), features.transform(texts[held_out])
-    models = {C: LogisticRegression(C=C, solver="liblinear").fit(X, labels[training]) for C in (1, 3, 10)}
+    models = {C: LogisticRegression(C=C, solver="liblinear").fit(X, labels[training])
+              for C in (1, 3, 10)}
     scores = {C: model.score(dev, labels[held_out]) for C, model in models.items()}
     best = max(scores, key=scores.get)
     texts, labels = convbert.read_reviews(options.test_file)
