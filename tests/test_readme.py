@@ -26,7 +26,8 @@ RESULTS = ROOT / "tests/results"
 READMES = ("README.md", "README.ko.md")
 PAGES = ("README.md", "web-crawler/README.md", "tests/results/README.md")  # whose commands run
 PROGRAMS = ("convbert.py", "web-crawler/kowiki.py", "web-crawler/naver_movie.py",
-            "tests/experiments/ablation.py", "tests/experiments/benchmark_crawler.py")
+            "tests/experiments/ablation.py", "tests/experiments/benchmark.py",
+            "tests/experiments/benchmark_crawler.py")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")  # code in running text
 INSTALL = re.compile(r"^python3 -m venv \.venv && \.venv/bin/pip install .*?txt && ", re.MULTILINE)
@@ -48,6 +49,7 @@ BUDGETS = {  # what a page says: what runs here
     "--gradient_accumulation_steps 2": "--size tiny --gradient_accumulation_steps 2 " + SMALL,
     "ablation.py --corpus": "ablation.py --only '^sdconv$|words|padding' --seeds 1 --max_steps 2 "
                             "--max_train_samples 64 --corpus",
+    "--rounds 2": "--rounds 1 --steps 1 --size tiny --only 'infer tiny 1x128'",
     "pytest ": "pytest --collect-only -q ",  # fails where nothing is found
 }
 
