@@ -5,31 +5,38 @@ arXiv 2008.02496.
 
 Why a convolution beside attention?  A head of self-attention compares every token with all T
 tokens: T² scores.  Many heads of a trained BERT use only the scores of near tokens.  A convolution
-looks at the K nearest tokens from the start, for T·K weights.  So ConvBERT keeps half of the heads
-for what is far away, and puts a convolution in the place of the others.
+never looks beyond the K nearest tokens, for T·K weights.  So ConvBERT keeps half of the heads for
+what is far away, and puts a convolution in the place of the others.
 
 Why is its kernel made from a span?  An ordinary convolution has one kernel for all positions.
-Dynamic convolution (Wu et al. 2019) makes the kernel from the token at the position, so that the
-same token always gets the same kernel.  But 배 is a pear, a boat or a belly, and only the words
-around it tell.  ConvBERT makes the kernel from the token and its K neighbours: from what the token
-means there.
+Dynamic convolution (Wu et al. 2019) makes the kernel from the vector at the position alone.  In the
+first layer the same token therefore gets the same kernel in every text.  But 배 is a pear, a boat
+or a belly, and only the words around it tell.  ConvBERT makes the kernel from the token and its K
+neighbours: from what the token means there.
 
     span key                ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b      section 3.2 of the paper
     kernel                  w_t  = softmax_K( W_f (q_t ⊙ ks_t) )       one a position and head, 3.2
     span-based convolution  o_t  = Σ_j w_{t,j} u_{t+j−p},   u = W_u x  u: values of its own, 3.2
     mixed attention         y    = W_o [ softmax(q kᵀ/√D) v ; o ]      both halves, 3.3
+    bottleneck              q, k, v and u have A = H/2 channels, not H   3.3
     grouped linear          feed-forward weights of G diagonal blocks  1/G of the parameters, 3.3
+
+j runs over the K places and ⊙ multiplies element by element.  dw has K weights for each channel of
+x.  W_pw maps H channels to A.  W_f maps A channels to the N·K numbers of a position's kernels: the
+kernel of a head is made from the channels of all heads.
+
+Sections 1 to 4 are the paper.  Sections 5 to 8 train and use the model.  The others are machinery.
 
 A line that changes a shape ends with the new one, in these letters:
     B batch    T length    V vocabulary    E embedding_size   H hidden_size    I intermediate_size
     K conv_kernel_size, p = (K−1)/2        G num_groups       M masked tokens  C classes
     N heads of attention, and as many of convolution          D head size      A = N·D
 
-Departures from the authors' code: both convolutions see zeros at padding (`conv_padding_mask:
-false` shows them the padding again); 30 % of the tokens are masked, not 15, and 80/10/10 for the
-masked LM; pretraining has no dropout; the classifier's hidden layer, and the head size where
-head_ratio is not 2, are Hugging Face's, like all names; Adam corrects its bias; dropout on a CPU is
-rounded to 1/256.
+Departures from the authors' code:
+  - Both convolutions, depthwise and span-based, see zeros at padding (`conv_padding_mask`).
+  - 30 % of the tokens are masked, not 15 %.  The masked LM masks 80/10/10, as BERT does.
+  - Pretraining has no dropout.  Adam corrects its bias.
+  - Hugging Face's are all names, the classifier's hidden layer, and A = H/2 for any head_ratio.
 
     python convbert.py --task pretrain       # on Korean Wikipedia, into runs/pretrain
     python convbert.py --task finetune       # on NSMC's film reviews, into runs/finetune
@@ -111,9 +118,9 @@ class ConvBertConfig:
     embedding_size: int = 128
     hidden_size: int = 256
     num_hidden_layers: int = 12
-    num_attention_heads: int = 4  # of which attention keeps 1 in head_ratio
+    num_attention_heads: int = 4  # N = num_attention_heads / head_ratio
     intermediate_size: int = 1024
-    head_ratio: int = 2
+    head_ratio: int = 2  # A is H/2 whatever it is, as in Hugging Face
     conv_kernel_size: int = 9
     num_groups: int = 1
     max_position_embeddings: int = 512
@@ -135,20 +142,20 @@ class ConvBertConfig:
                 raise UserError(f"config: {why}")
 
         limits = {int: (1, 10**6), float: (0, 0.99), bool: (0, 1)}
-        for name, value in vars(self).items():
-            kind = type(getattr(type(self), name, None))
+        for item in fields(self):
+            kind, value = type(item.default), getattr(self, item.name)
             if kind in limits:
-                low, high = (0, 10**6) if name == "pad_token_id" else limits[kind]
+                low, high = (0, 10**6) if item.name == "pad_token_id" else limits[kind]
                 need(type(value) in (kind, int) and low <= value <= high,
-                     f"{name} must be {kind.__name__} from {low} to {high}, not {value!r}")
+                     f"{item.name} must be {kind.__name__} from {low} to {high}, not {value!r}")
         H, h = self.hidden_size, self.num_attention_heads
         G, K = self.num_groups, self.conv_kernel_size
         need(self.conv_type in [*CONVOLUTIONS], f"conv_type must be one of {[*CONVOLUTIONS]}")
         need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
         need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
-        need(H % h == H % (self.num_heads * self.halves) == 0,
+        need(H % h == 0 and H % (self.num_heads * self.halves) == 0,
              f"hidden_size {H} must divide by {h} heads, in halves")
-        need(H % G == self.intermediate_size % G == 0,
+        need(H % G == 0 and self.intermediate_size % G == 0,
              f"hidden and intermediate size must divide by {G} groups")
         need(self.pad_token_id < self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece")
         need(self.initializer_range != 0, "initializer_range must not be 0")
@@ -193,7 +200,8 @@ class ConvBertConfig:
             if missing := [name for name in needed if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
             labels = values.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}  # as in transformers
-            values["id2label"] = {int(number): str(name) for number, name in labels.items()}
+            labels = {int(number): str(name) for number, name in labels.items()}
+            values["id2label"] = dict(sorted(labels.items()))
             return cls(**{name: values[name] for name in names if name in values} | changes)
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; train a model first, or see --size") from None
@@ -225,12 +233,12 @@ class SeparableConv1D(nn.Module):
     over the K neighbours, then the channels are mixed.
     """
 
-    def __init__(self, config: ConvBertConfig, width: int):
+    def __init__(self, config: ConvBertConfig, A: int):
         super().__init__()
         H, K = config.hidden_size, config.conv_kernel_size
         self.depthwise = nn.Conv1d(H, H, K, padding=K // 2, groups=H, bias=False)
-        self.pointwise = nn.Conv1d(H, width, kernel_size=1, bias=False)
-        self.bias = nn.Parameter(torch.zeros(width, 1))
+        self.pointwise = nn.Conv1d(H, A, kernel_size=1, bias=False)
+        self.bias = nn.Parameter(torch.zeros(A, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H] -> [B, T, A]"""
@@ -243,9 +251,6 @@ class SeparableConv1D(nn.Module):
 
 class ConvBertSelfAttention(nn.Module):
     """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
-
-        attended  = softmax(q kᵀ / √D) v
-        convolved = Σ_j w_{t,j} u_{t+j−p}
 
     W_o, in the layer, mixes the two.  What the kernels w are made from is up to the subclass.  It
     makes its weights in `add_convolution`, overrides `kernel_logits`, and stands in CONVOLUTIONS.
@@ -261,7 +266,7 @@ class ConvBertSelfAttention(nn.Module):
         self.query = nn.Linear(H, A)
         self.key = nn.Linear(H, A)
         self.value = nn.Linear(H, A)
-        self.dropout = Dropout(config.attention_probs_dropout_prob)
+        self.dropout = Dropout(config.attention_probs_dropout_prob)  # nn.Dropout: section 10
         self.add_convolution(config, H, A)
 
     def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
@@ -274,10 +279,14 @@ class ConvBertSelfAttention(nn.Module):
         v = self.split_heads(self.value(x))  # [B, N, T, D]
         attended = self.dropout(self.attention(q, k, mask)) @ v  # [B, N, T, D]
 
-        if mask is not None and self.mask_padding:
-            x = x * mask[..., None]
-        u = self.convolved_values(x, mask)  # [B, T, A]
-        convolved = convolve(self.split_heads(u), self.kernels(x, q, u))  # [B, N, T, D]
+        visible = mask[..., None] if mask is not None and self.mask_padding else None  # [B, T, 1]
+        if visible is not None:
+            x = x * visible  # a span has zeros at padding
+        u = self.gate(self.conv_out_layer(x))  # [B, T, A]
+        if visible is not None:
+            u = u * visible  # so have the values, which the bias of W_u had changed
+        w = self.kernels(x, q, u)  # [B or 1, N, T, K]
+        convolved = convolve(self.split_heads(u), w)  # [B, N, T, D]
 
         both = torch.cat([attended, convolved], dim=1)  # [B, 2N, T, D]
         return self.join_heads(both)  # [B, T, 2A]
@@ -288,13 +297,6 @@ class ConvBertSelfAttention(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
         return scores.softmax(-1)
-
-    def convolved_values(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """u = W_u x, the values of the convolution, 0 at padding: [B, T, A]"""
-        u = self.gate(self.conv_out_layer(x))  # [B, T, A]
-        if mask is not None and self.mask_padding:
-            u = u * mask[..., None]  # after W_u, whose bias is not 0
-        return u
 
     def gate(self, u: Tensor) -> Tensor:
         return u
@@ -312,7 +314,8 @@ class ConvBertSelfAttention(nn.Module):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, T, N·D] -> [B, N, T, D], or K in place of D"""
-        return x.unflatten(-1, (self.N, -1)).transpose(1, 2)
+        B, T, _ = x.shape
+        return x.reshape(B, T, self.N, -1).transpose(1, 2)
 
     def join_heads(self, x: Tensor) -> Tensor:
         """[B, N, T, D] -> [B, T, N·D]"""
@@ -322,7 +325,8 @@ class ConvBertSelfAttention(nn.Module):
 class SpanBasedDynamicConvolution(ConvBertSelfAttention):
     """The paper's kernel: w_t = softmax( W_f (q_t ⊙ ks_t) ), ks_t the span's key (section 3.2).
 
-    As in attention, a query meets a key: q asks k about far tokens and ks about the near ones.
+    As in attention, a query meets a key.  There q · k is summed up to one score.  Here W_f turns
+    q ⊙ ks into K scores for each head.
     """
 
     def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
@@ -331,8 +335,8 @@ class SpanBasedDynamicConvolution(ConvBertSelfAttention):
         self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
-        span_keys = self.key_conv_attn_layer(x)  # [B, T, A]
-        product = self.join_heads(q) * span_keys  # [B, T, A]
+        keys = self.key_conv_attn_layer(x)  # [B, T, A]
+        product = self.join_heads(q) * keys  # [B, T, A]
         return self.split_heads(self.conv_kernel_layer(product))  # [B, N, T, K]
 
 
@@ -347,7 +351,7 @@ class GatedConvolution(ConvBertSelfAttention):
 
 
 class DynamicConvolution(GatedConvolution):
-    """DynamicConv (Wu et al. 2019): w_t = softmax( W_f u_t ), made from the token alone."""
+    """DynamicConv (Wu et al. 2019): w_t = softmax( W_f u_t ), made from the vector u_t alone."""
 
     def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
         super().add_convolution(config, H, A)
@@ -431,7 +435,7 @@ class ConvBertAttention(nn.Module):
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
-        H = config.hidden_size  # = 2A, the width of both halves together
+        H = config.hidden_size  # = 2A, the width of both halves together; without convolution A
         self.self = CONVOLUTIONS[config.conv_type](config)
         self.output = ConvBertOutput(nn.Linear(H, H), config)
 
@@ -502,8 +506,8 @@ class ConvBertEncoder(nn.Module):
 def init_weights(module: nn.Module, std: float) -> None:
     """Normal(0, std) cut off at two std, as in BERT; biases are 0.
 
-    Depthwise kernels have a std of 1/K, as in the authors' code.  With 0.02 a sum over a span, and
-    so all that a kernel is made from, would begin near 0.
+    Depthwise kernels have a std of 1/K, as in the authors' code: the sum over a span is then about
+    a third of a token in size, and a twentieth with 0.02.
     """
     if not isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         return
@@ -526,6 +530,7 @@ class ConvBertPreTrainedModel(nn.Module):
         self.config = config
 
     def initialise(self, *modules: nn.Module) -> None:
+        """Draws the weights of modules, each once: what a model shares is drawn by its owner."""
         for module in modules:
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
@@ -544,13 +549,14 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
         if whole:
             backbone = ("embeddings", "encoder.")
-            weights = {"convbert." * k.startswith(backbone) + k: v for k, v in weights.items()}
+            prefix = {True: "convbert.", False: ""}  # of what belongs to the backbone
+            weights = {prefix[k.startswith(backbone)] + k: v for k, v in weights.items()}
         if saved.id2label != model.config.id2label:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
         names = [name for name, _ in model.named_parameters()]  # tied ones once, by the first name
         missing = [name for name in names if name not in weights]
-        heads = [name for name in missing if whole and not name.startswith("convbert.")]
-        if missing != heads or (heads and not new_head):
+        lost = [name for name in missing if not whole or name.startswith("convbert.")]
+        if lost or (missing and not new_head):  # a backbone cannot begin anew
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(missing)[:200]}")
         try:
             unused = model.load_state_dict(weights, strict=False).unexpected_keys
@@ -665,7 +671,7 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
         logits = self.generator_lm_head(self.generator_predictions(hidden))  # [M, V]
         if labels is None:
             return ModelOutput(None, logits)
-        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
+        loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))  # mean, or 0
         return ModelOutput(loss, logits)
 
 
@@ -684,9 +690,10 @@ class ConvBertDiscriminatorPredictions(nn.Module):
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: MLM + 50 · RTD.
 
-    A narrow generator fills the masks with tokens that it draws.  The model proper tells which
-    tokens were replaced, and so learns from all T positions, not from the masked ones alone.  The
-    two share their embeddings.  No gradient passes through the drawing.
+    The generator, a narrower ConvBERT, fills the masks with tokens drawn from its predictions.
+    The discriminator, the model that is kept, tells which tokens were replaced.  So it learns from
+    all T positions, not from the masked ones alone.  Both share the embeddings.  No gradient passes
+    through the draw.
     """
 
     def __init__(self, config: ConvBertConfig):
@@ -718,7 +725,8 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
 
 
 def draw(logits: Tensor) -> Tensor:
-    """A draw from softmax(logits) in each row, [M, V] -> [M]: the Gumbel trick."""
+    """A draw from softmax(logits) in each row, [M, V] -> [M]: the argmax of logits + Gumbel noise,
+    which is −log of an exponential number."""
     gumbel = -torch.empty_like(logits, dtype=torch.float32).exponential_().log()
     return (logits.detach() + gumbel).argmax(-1)
 
@@ -780,14 +788,14 @@ class Tokenizer:
         self.pad, self.cls, self.sep, self.mask = map(self.pieces.index, needed)
         self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or self.pieces[i] in needed
                                     for i in ids])
-        self.encode = functools.partial(sp.encode, return_type="numpy")  # a list -> lists of ids
+        self.encode = functools.partial(sp.encode, return_type="numpy")  # texts -> arrays
 
     def save(self, folder: Path) -> bool:
-        """Copies the SentencePiece model to a model folder, and the files for transformers.
+        """Copies the SentencePiece model to a folder, and the same tokenizer for transformers.
 
-        tokenizer_config.json holds the hash of the model that the files were made from.  Where that
-        is another model, returns False, and leaves a configuration with which transformers fails:
-        without one it makes up a tokenizer of five pieces.
+        tokenizer_config.json holds the hash of the model that tokenizer.json was made from.  Where
+        that is another model, returns False, and writes a configuration with which transformers
+        fails: without one it makes up a tokenizer of five pieces.
         """
         with replacing(folder / self.FILE) as temporary:
             temporary.write_bytes(self.model)
@@ -806,21 +814,22 @@ class Tokenizer:
 def encode_texts(texts: Iterable[str], tokenizer: Tokenizer,
                  length: int) -> tuple[list[Tensor], int]:
     """([CLS] text [SEP] of each text, at most `length` tokens; how many texts were cut for that)"""
-    pieces = tokenizer.encode(list(texts))
+    pieces = tokenizer.encode([text.encode(errors="replace").decode() for text in texts])
     ids = [torch.tensor([tokenizer.cls, *p[: length - 2], tokenizer.sep]) for p in pieces]
     return ids, sum(len(p) > length - 2 for p in pieces)
 
 
 def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | None = None) -> Array:
-    """The rows of a running text: uint16 [rows, length−2]; [CLS] and [SEP] will go around each.
+    """The tokens of all texts, one after another, cut into rows: uint16 [rows, length−2].
 
-    A text has a paragraph a line, and a blank line after each document, which becomes a [SEP].  No
-    more is read than `limit` rows need.  Raises UserError for a text that is missing or too short.
+    Each line of a text is a paragraph.  Blank lines end a document and become one [SEP].  [CLS] and
+    [SEP] go around each row later.  No more is read than `limit` rows need.  Raises UserError for a
+    text that is missing or too short.
     """
-    tokens = bytearray()  # of uint16: it grows without a second copy
-    before = np.array([tokenizer.sep])  # the token before a block: a text does not begin with [SEP]
+    tokens = bytearray()  # two for a token: it grows without a second copy
+    before = np.array([tokenizer.pad])  # the token before a block of lines
     width = length - 2
-    most = 2 * width * (limit or sys.maxsize)
+    most = 2 * width * (limit or sys.maxsize)  # bytes
     for path in texts:
         if not os.path.isfile(path):
             raise UserError(f"{path}: no such corpus")
@@ -866,27 +875,27 @@ def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator
     """Marks `share` of each row's ordinary tokens, an exact count and at least one: bool [B, T]."""
     ordinary = ~tokenizer.is_special[ids]  # [B, T]
     count = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True)))  # [B, 1]
-    lots = np.where(ordinary, rng.random(ids.shape), 1)  # [B, T] special tokens come last
-    rank = lots.argsort(axis=1).argsort(axis=1)  # [B, T] the place of each lot in its row's order
+    chance = np.where(ordinary, rng.random(ids.shape), 1)  # [B, T] special tokens come last
+    rank = chance.argsort(axis=1).argsort(axis=1)  # [B, T] the place of each in its row's order
     return ordinary & (rank < count)
 
 
 def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
               mask_share: float = 0.8, random_share: float = 0.1) -> dict[str, Tensor]:
-    """Dynamic masking: rows [B, T−2] -> input_ids, labels, int64 [B, T], −100 where none is asked.
+    """Dynamic masking: rows [B, T−2] -> input_ids, labels, int64 [B, T], −100 where not asked.
 
-    Of the chosen tokens mask_share become [MASK], random_share any token, and the rest stay.
-    BERT's 80/10/10 makes a model mind all tokens: fine-tuning shows it no [MASK].  ELECTRA has
-    85/0/15: its generator fills the masks.  At 30 % a short training learns more from a row than at
-    BERT's 15 %.
+    Chooses `share` of the tokens: 30 %, not BERT's 15 %, gives more labels a row.  mask_share of
+    them become [MASK], random_share any token, and the rest stay.  BERT's 80/10/10 forces a model
+    to keep a good vector for every token, since fine-tuning never shows it [MASK].  ELECTRA, whose
+    generator fills the masks, has 85/0/15.
     """
     ends = [(0, 0), (tokenizer.cls, tokenizer.sep)]
     ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
     chosen = choose_tokens(ids, tokenizer, share, rng)  # [B, T]
-    lots = rng.random(ids.shape)  # one a token splits the chosen ones three ways
-    inputs = np.where(chosen & (lots < mask_share), tokenizer.mask, ids)
+    chance = rng.random(ids.shape)  # of a token: below 0.8 [MASK], from 0.9 on any, else itself
+    inputs = np.where(chosen & (chance < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
-    inputs = np.where(chosen & (lots >= 1 - random_share), randoms, inputs)
+    inputs = np.where(chosen & (chance >= 1 - random_share), randoms, inputs)
     labels = np.where(chosen, ids, IGNORE)
     return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(labels)}
 
@@ -994,7 +1003,7 @@ def read_json_lines(path: Path | str, file: IO[str], limit: int | None) -> Itera
         for number, line in part:
             try:
                 rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 raise UserError(f"{path}, line {number}: not a JSON object") from None
         yield pandas.DataFrame(rows, index=[number for number, _ in part], dtype=object)
 
@@ -1021,15 +1030,16 @@ def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -
         if label or not soft or {name.lower() for name in table} & set(LABEL_COLUMNS):
             label = pick_column(table, label, LABEL_COLUMNS, "--label_column_name", path)
         if not examples.texts and (text, label, soft) != ("document", "label", False):
-            columns = f"texts from {text!r}, labels from {label!r}" + ", 'scores'" * soft
-            print(f"{path}: {columns}", file=sys.stderr)
-        for line, row in zip(table.index, table.to_dict("records")):
+            columns = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
+            print(f"{path}: texts from {text!r}, labels from {columns}", file=sys.stderr)
+        nothing = [None] * len(table)
+        labels, scores = table[label] if label else nothing, table["scores"] if soft else nothing
+        for line, words, name, chances in zip(table.index.tolist(), table[text], labels, scores):
             where = f"{path}, line {line}"
-            scores = clean_scores(row.get("scores"), where) if soft else {}
-            examples.labels.append(clean_label(row[label] if label else "", where, bool(scores)))
-            examples.scores.append(scores)
-            examples.texts.append(check_text(row[text], where))
-            examples.lines.append(int(line))
+            examples.scores.append(clean_scores(chances, where))
+            examples.labels.append(clean_label(name, where, bool(examples.scores[-1])))
+            examples.texts.append(check_text(words, where))
+            examples.lines.append(line)
     if len(examples) < 2:
         raise UserError(f"{path}: fewer than two rows in it")
     return examples
@@ -1158,7 +1168,8 @@ def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]
         else:
             rest, cut = hold_out(len(parts["train"]))
             parts[name], parts["train"] = parts["train"].part(cut), parts["train"].part(rest)
-            parts[name].path = args.output_dir / f"{name}.jsonl"
+    if empty := [name for name, part in parts.items() if not len(part)]:
+        raise UserError(f"{args.train_file}: too few rows to cut {' and '.join(empty)} from it")
     for name in set(parts) - {"train"}:
         hard_targets(parts[name], names)  # tells of bad labels before a model is made
     describe_parts(parts, names)
@@ -1183,8 +1194,9 @@ def describe_parts(parts: dict[str, Examples], names: dict[int, str]) -> None:
 def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer:
     """AdamW, which spares biases and LayerNorms from decay.
 
-    A layer learns layer_decay times as fast as the next one, as in ELECTRA: the lower it is, the
-    less there is for fine-tuning to change.
+    The rate of a layer is layer_decay times that of the next one.  The head has the full rate and
+    the last layer layer_decay², as in ELECTRA.  Low layers hold what is general, and fine-tuning
+    changes them least.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
@@ -1209,9 +1221,9 @@ class Progress:
     evals: list[dict] = field(default_factory=list)
     best: dict = field(default_factory=dict)  # the evaluation of highest accuracy, and its weights
     log_size: int = 0  # bytes of metrics.jsonl
-    losses: list[float] = field(default_factory=list)  # since its last line
-    tokens: int = 0  # since then
-    logged: float = 0.0  # seconds then
+    losses: list[float] = field(default_factory=list)  # of the updates since its last line
+    tokens: int = 0  # of these updates
+    logged: float = 0.0  # `seconds` at its last line
 
     def share(self, args: Namespace) -> float:
         """How much of the run is over, 0 to 1."""
@@ -1222,19 +1234,20 @@ class Progress:
 
 def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
-    over = progress.share(args)
+    done = progress.share(args)
     if not args.max_minutes:
-        over += 0.5 / args.max_steps  # the middle of the update
-    if over < args.warmup_ratio:
-        return args.learning_rate * over / args.warmup_ratio
-    return args.learning_rate * (1 - over) / (1 - args.warmup_ratio)
+        done += 0.5 / args.max_steps  # the middle of the update: none has rate 0
+    if done < args.warmup_ratio:
+        return args.learning_rate * done / args.warmup_ratio
+    return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
 
 
 class Batches:
-    """The numbered batches of a training, drawn by --seed and number alone: a resumed run draws the
-    same, and so do several processes, which share the batches of an update.
+    """The batches of a training.  Batch n depends only on --seed and n.
 
-    epoch_of(rng) gives an epoch's batches as index arrays, batch_of(indices, rng) a batch.
+    So a resumed run sees the batches it would have seen, and each process makes its own share of an
+    update.  epoch_of(rng) returns the batches of an epoch, as arrays of row numbers.
+    batch_of(rows, rng) makes one batch of them.
     """
 
     def __init__(self, args: Namespace, epoch_of: Callable, batch_of: Callable):
@@ -1272,9 +1285,9 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
     """
     optimizer, pad = make_optimizer(model, args), model.config.pad_token_id
     with run_folder(args) as folder, heard_signals() as heard, ThreadPoolExecutor(1) as background:
-        progress = folder.resume(model, optimizer, batches.per_epoch)
+        progress = folder.resume(model, optimizer, batches.per_epoch)  # settles args.max_steps, too
         parallel = prepare(model, args, batches)
-        if not progress.evals:
+        if not progress.evals:  # the scores at the start, to compare with
             folder.keep_scores(progress, model, evaluate)
         began = time.perf_counter() - progress.seconds
         coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
@@ -1283,14 +1296,14 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
             rate = learning_rate(args, progress)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            shares = coming.result()
+            parts = coming.result()
             coming = background.submit(batches.of_update, progress.step + 1)
 
             model.train()
             losses = []
-            for seed, batch in shares:
+            for seed, batch in parts:
                 torch.manual_seed(seed)  # of dropout and of what a generator draws
-                loss = run_model(parallel, batch, args.precision).loss / len(shares)
+                loss = run_model(parallel, batch, args.precision).loss / len(parts)
                 loss.backward()
                 losses.append(loss.detach())
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -1301,12 +1314,13 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
             optimizer.step()
             optimizer.zero_grad()
 
-            tokens = sum(batch["input_ids"].ne(pad).sum().item() for _, batch in shares)
+            tokens = sum(batch["input_ids"].ne(pad).sum().item() for _, batch in parts)
+            # all processes must agree on the clock, which ends the run, and on a wish to leave
             loss, tokens, progress.seconds, leave = mean_over_processes(
                 loss, tokens, time.perf_counter() - began, len(heard), device=args.device)
             progress.step += 1
             progress.losses.append(loss)
-            progress.tokens += round(tokens * WORLD)
+            progress.tokens += round(tokens * WORLD)  # the sum
             last = progress.share(args) == 1
             folder.show(progress)
             if last or progress.step % args.logging_steps == 0:
@@ -1477,17 +1491,18 @@ def finetune(args: Namespace) -> None:
     model.load_state_dict(progress.best["model"])
     scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
     if "test" in parts:
-        scores |= score("test") | {"test_file": str(parts["test"].path)}
+        kept = Path(args.test_file or args.output_dir / "test.jsonl")
+        scores |= score("test") | {"test_file": str(kept)}
         if not args.test_file and not RANK:
-            keep_examples(parts["test"])
+            keep_examples(parts["test"], kept)
     finish(args, model, tokenizer, progress, scores)
 
 
-def keep_examples(examples: Examples) -> None:
+def keep_examples(examples: Examples, path: Path) -> None:
     """Writes a part that was cut from a file, as JSON lines, where `evaluate` finds it."""
-    with replacing(examples.path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for text, label in zip(examples.texts, examples.labels):
-            print(json.dumps({"text": text, "label": label}, ensure_ascii=False), file=file)
+            print(json.dumps({"text": text, "label": label}), file=file)
 
 
 def say_cut(cut: int, count: int, args: Namespace) -> None:
@@ -1537,7 +1552,6 @@ class Classifier:
     def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
         """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
         texts = [texts] if isinstance(texts, str) else texts
-        texts = [text.encode(errors="replace").decode() for text in texts]  # no half of a character
         ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
         self.cut += cut
         logits = classify(self.model, ids, self.batch_size, self.precision)  # [n, C]
@@ -1560,7 +1574,7 @@ def predict(args: Namespace) -> None:
         out: IO[str] = sys.stdout
         if args.output_file:
             temporary = stack.enter_context(replacing(Path(args.output_file)))
-            out = stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
         for column, rows in texts_to_predict(args):
             answers = classifier([row[column] for row in rows], args.all_scores)
             for row, answer in zip(rows, answers):
@@ -1582,7 +1596,8 @@ def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
             column = pick_column(table, given, TEXT_COLUMNS, "--text_column_name", args.test_file)
             for line, text in table[column].items():
                 check_text(text, f"{args.test_file}, line {line}")
-            yield column, table.to_dict("records")
+            rows = table.to_dict("records")  # JSON lines may lack what others have, which is NaN
+            yield column, [{k: v for k, v in row.items() if v == v} for row in rows]
     else:
         for lines in lines_of_stdin():
             yield "text", [{"text": line} for line in lines]
@@ -1594,20 +1609,25 @@ def lines_of_stdin() -> Iterator[list[str]]:
         raise UserError("there is no stdin; give --text or --test_file")
     if sys.stdin.isatty():
         print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
-    waiting: queue.Queue[str | None] = queue.Queue(CHUNK)
+    waiting: queue.Queue[str | UserError | None] = queue.Queue(CHUNK)
 
     def read() -> None:
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # type: ignore[union-attr]
-        for line in sys.stdin:
-            waiting.put(line.rstrip("\r\n"))
-        waiting.put(None)
+        try:
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # type: ignore[union-attr]
+            for line in sys.stdin:
+                waiting.put(line.rstrip("\r\n"))
+            waiting.put(None)
+        except (OSError, ValueError) as error:
+            waiting.put(UserError(f"stdin cannot be read ({error})"))
 
     threading.Thread(target=read, daemon=True).start()
     lines: list[str] = []
-    line: str | None = ""
+    line: str | UserError | None = ""
     while line is not None:
         try:
             line = waiting.get(timeout=0.05 if lines else None)
+            if isinstance(line, UserError):
+                raise line
             lines += [] if line is None else [line]
             pause = line is None or len(lines) == CHUNK
         except queue.Empty:
@@ -1708,7 +1728,7 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
     """The output folder, locked for this run.  UserError if another run writes there."""
     args.output_dir.mkdir(parents=True, exist_ok=True)
     if RANK:  # process 0 alone writes
-        yield RunFolder(args, None)
+        yield RunFolder(args)
         return
     try:
         lock = FileLock(args.output_dir / ".lock", fallback_to_soft=False)  # that outlives a kill
@@ -1723,10 +1743,8 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
             raise
         print(f"{args.output_dir}: cannot be locked; start no second run in it", file=sys.stderr)
     try:
-        with open(args.output_dir / "metrics.jsonl", "a", encoding="utf-8") as log:
-            folder = RunFolder(args, log)
-            with contextlib.closing(folder):
-                yield folder
+        with contextlib.closing(RunFolder(args)) as folder:
+            yield folder
     finally:
         lock.release()
 
@@ -1734,8 +1752,10 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
 class RunFolder:
     """The output folder of a training: its log, its checkpoints, and the way back from them."""
 
-    def __init__(self, args: Namespace, log: IO[str] | None):
-        self.args, self.path, self.log = args, args.output_dir, log
+    log: IO[str] | None = None  # metrics.jsonl, which process 0 writes
+
+    def __init__(self, args: Namespace):
+        self.args, self.path = args, args.output_dir
         self.bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
                         bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
 
@@ -1767,12 +1787,15 @@ class RunFolder:
             settle_length(args, model.config, batches_per_epoch, {})
             progress = Progress(run_options(args, model.config))
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
-        if self.log:
+        if not RANK:
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
             if again:
                 (self.path / "train_results.json").unlink(missing_ok=True)
-            self.log.truncate(progress.log_size)  # what came after the checkpoint will come again
+            path = self.path / "metrics.jsonl"
+            self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
+            known = path.read_bytes()[: progress.log_size]  # what came later will come again
+            self.log.truncate(known.rfind(b"\n") + 1)
         return progress
 
     def show(self, progress: Progress) -> None:
@@ -1782,6 +1805,8 @@ class RunFolder:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.bar.close()
+        if self.log:
+            self.log.close()
 
     def write_log(self, record: dict) -> None:
         if self.log:
@@ -1821,7 +1846,8 @@ class RunFolder:
         shutil.rmtree(temporary, ignore_errors=True)
         model.save_pretrained(temporary)
         tokenizer.save(temporary)
-        progress.log_size = (self.path / "metrics.jsonl").stat().st_size
+        os.fsync(self.log.fileno())  # the checkpoint counts on what is in it
+        progress.log_size = os.fstat(self.log.fileno()).st_size
         state = {"progress": vars(progress), "model": model.state_dict(),
                  "optimizer": optimizer.state_dict()}
         with replacing(temporary / "training_state.pt") as path:
@@ -1835,7 +1861,7 @@ class RunFolder:
         """Ends the program by a signal, after a checkpoint."""
         number = heard[0] if heard else signal.SIGTERM  # it came to another process
         self.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the terminal is gone
             print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
         raise SystemExit(128 + number)
 
@@ -1848,6 +1874,7 @@ def last_state(found: list[Path]) -> dict:
         except Exception as error:  # a damaged file can raise almost anything
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 raise  # this is no damage
+            shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
             with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
                 folder.rename(f"{folder}.damaged")
                 print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
@@ -1990,7 +2017,8 @@ def choose_precision(device: torch.device) -> str:
     if device.type == "cuda":  # older GPUs, such as the T4, emulate it slowly
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+        ask = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        fast = device.type == "cpu" and ask()
     return "bf16" if fast else "fp32"
 
 
@@ -2151,7 +2179,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
     },
     "length of a training, one of": {
         "max_steps": (int, None, "Updates."),
-        "num_train_epochs": (float, None, "Passes over the data.  [pretrain 1, finetune 2]"),
+        "num_train_epochs": (float, None, "Passes over the data.  [1; finetune 2]"),
         "max_minutes": (float, None, "Minutes; the learning rate reaches 0 as they end."),
     },
     "output": {
@@ -2194,7 +2222,7 @@ def make_parser() -> argparse.ArgumentParser:
                 how = {"choices": kind} if isinstance(kind, list) else {"type": kind}
             if isinstance(default, dict):
                 default = ", ".join(f"{task} {value}" for task, value in default.items())
-            names = [f"--{name}"] + ["--valid_file"] * (name == "validation_file")
+            names = [f"--{name}", "--valid_file"] if name == "validation_file" else [f"--{name}"]
             shown = "" if default is None else f"  [{default}]"
             group.add_argument(*names, help=text + shown, default=None, **how)
     return parser
@@ -2214,11 +2242,11 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
-        raise UserError(f"{unknown[0]}: no such option; " +
-                        (f"did you mean {near[0]}?" if near else "--help lists them"))
+        hint = f"did you mean {near[0]}?" if near else "--help lists them"
+        complain(f"{unknown[0]}: no such option; {hint}")
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
-    args.given = [name for name, value in vars(args).items() if value is not None]
+    args.given = [name for name, value in vars(args).items() if value not in (None, "auto")]
     for name, value in vars(args).items():
         low, high = RANGES.get(name, (1 if type(value) is int else 1e-12, 2**31))
         if type(value) in (int, float) and not low <= value <= high:

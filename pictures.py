@@ -60,7 +60,7 @@ def look(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, layer: int) 
     attention = mixed.attention(q, k, None)[0].cpu().numpy()  # [N, T, T]
     if mixed.halves == 1:  # attention alone
         return attention, None
-    kernels = mixed.kernels(x, q, mixed.convolved_values(x, None))  # [1, N, T, K]
+    kernels = mixed.kernels(x, q, mixed.gate(mixed.conv_out_layer(x)))  # [1, N, T, K]
     return attention, kernels[0].cpu().numpy()
 
 

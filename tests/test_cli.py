@@ -90,6 +90,7 @@ def used(tmp_path):
     for name in ("eval_results.json", "keep.txt"):
         (folder / name).write_text("mine")
     yield folder
+    (folder / ".lock").unlink(missing_ok=True)  # of a run that was refused
     assert {path.name: path.read_text() for path in folder.iterdir()} == {
         "eval_results.json": "mine", "keep.txt": "mine"}
 
@@ -376,8 +377,7 @@ def test_help_is_grouped_and_every_option_explained(monkeypatch):
 
 def test_help_shows_every_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
-    entries = {re.match(r".*?--(\w+)", line)[1]: line for line in run("--help").out.splitlines()
-               if line.startswith("  --")}
+    entries = dict(re.findall(r"^  --(\w+)(.*(?:\n   .*)*)", run("--help").out, re.M))
     for name, value in convbert.DEFAULTS.items():
         shown = entries[name].rpartition("[")[2]
         for one in value.values() if isinstance(value, dict) else [value]:

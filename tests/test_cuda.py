@@ -54,7 +54,7 @@ def test_loss_and_gradients_in_fp32_are_those_of_a_cpu(job, size, T, tokenizer, 
 def losses(job, tokenizer, precision, compiled=False, steps=4):
     """Of some updates, without dropout, which a compiled layer draws otherwise."""
     args = Namespace(device=torch.device("cuda"), weight_decay=0.01, layer_decay=1.0,
-                     compile=compiled)
+                     precision=precision, compile=compiled)
     model = make(job).cuda().train()
     batches = list(batches_of(job, tokenizer, steps))
     model_to_run = convbert.prepare(model, args, SimpleNamespace(

@@ -342,7 +342,7 @@ def wget_file(url: str, path: Path) -> None:
     import wget
 
     path, here = Path(path).absolute(), Path.cwd()
-    folder = Path(f"{path}.part")  # wget leaves its temporary files in the current folder: this one
+    folder = Path(f"{path}.wget")  # wget leaves its temporary files in the current folder: this one
 
     def attempt() -> None:
         shutil.rmtree(folder, ignore_errors=True)  # of the last attempt, or of a killed run

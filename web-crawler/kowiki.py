@@ -30,8 +30,11 @@ from typing import NoReturn
 
 import common
 import dump
+import formulas
+import holes
 import mwparserfromhell
 import vocabulary
+import wikinames
 import wikitext
 from common import (
     UserError,
@@ -364,8 +367,8 @@ def origin_of(args: Namespace) -> dict:
         "min_chars": args.min_chars,
         "valid_share": args.valid_share,
         "store": args.store and args.store.rpartition("@")[2],  # without the password
-        "dump.py": file_sha1(dump.__file__),
-        "wikitext.py": file_sha1(wikitext.__file__),
+        **{module.__name__ + ".py": file_sha1(str(module.__file__))
+           for module in (dump, wikitext, wikinames, formulas, holes)},
         "mwparserfromhell": mwparserfromhell.__version__,
     }
     if args.from_store:  # may change at any time, so that each export is a new one

@@ -392,16 +392,15 @@ def read_reviews(path: Path) -> pandas.DataFrame:
     import convbert
 
     try:
+        with open(path, encoding=convbert.text_encoding(path)) as file:
+            header = file.readline().rstrip("\n").split("\t")
+        if header != ["id", "document", "label"]:
+            raise UserError(f"{path}, line 1: must be id, document, label, with tabs between them")
         documents, labels = convbert.read_reviews(path)
-        ids = pandas.read_csv(path, sep="\t", dtype=str, quoting=3, keep_default_na=False,
-                              skip_blank_lines=False, index_col=False, encoding="utf-8-sig")
-    except convbert.UserError as error:
-        in_cp949 = "utf-8" in str(error)
-        hint = f"; if it is in cp949: iconv -f cp949 -t utf-8 {path}" if in_cp949 else ""
-        raise UserError(f"{error}{hint}") from None
-    if "id" not in ids:
-        raise UserError(f"{path}, line 1: lacks the tab-separated column id")
-    return pandas.DataFrame({"id": ids["id"], "document": documents, "label": labels})
+        table = pandas.concat(convbert.read_table(path))
+    except (convbert.UserError, FileNotFoundError) as error:
+        raise UserError(str(error)) from None
+    return pandas.DataFrame({"id": [*table["id"]], "document": documents, "label": labels})
 
 
 def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, float, float]:

@@ -5,6 +5,7 @@ interface. Like GitHub's, it tells no length and knows no ranges.
 """
 
 import contextlib
+import errno
 import hashlib
 import http.server
 import io
@@ -643,7 +644,8 @@ def test_download_that_was_killed_is_not_taken_for_whole(server, tmp_path):
 
 
 def test_what_a_killed_run_has_left_is_replaced(server, tmp_path):
-    for name in (f"{KEPT}.new", f"{KEPT}.new.part", "reviews.txt.tmp", "ratings_test.txt.tmp"):
+    (tmp_path / f"{KEPT}.new.wget").mkdir()
+    for name in (f"{KEPT}.new", f"{KEPT}.new.wget/a", "reviews.txt.tmp", "ratings_test.txt.tmp"):
         (tmp_path / name).write_bytes(SAMPLE_ZIP[:5000])
     check_success(fetch(server, tmp_path))
     assert sorted(os.listdir(tmp_path)) == sorted([KEPT, *MADE])
@@ -690,9 +692,9 @@ def test_full_disk_is_told_and_leaves_nothing(server, tmp_path):
         assert name not in os.listdir(tmp_path)
         for path in tmp_path.iterdir():
             path.unlink()
-    (tmp_path / f"{KEPT}.new.part").symlink_to("/dev/full")
-    check_error(fetch(server, tmp_path), KEPT, "No space left")
-    assert server.asked == [AT]
+    with mock.patch("wget.download", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        check_error(fetch(server, tmp_path), KEPT, "No space left")
+    assert server.asked == [] and not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such permissions on this system")
@@ -783,7 +785,7 @@ def test_record_of_the_last_run_that_is_none_does_no_harm(server, tmp_path):
 
 
 TRAIN = (SAMPLE / "ratings_train.txt").read_bytes()
-BAD_REVIEWS = {"cp949": (TRAIN.decode().encode("cp949", "replace"), ["cp949"]),
+BAD_REVIEWS = {"no text": (TRAIN + b"\xff\xff\n", ["line 642", "UTF-8"]),
                "no document": (TRAIN.replace(b"document", b"text", 1), ["line 1", "document"]),
                "no id": (TRAIN.replace(b"id", b"number", 1), ["line 1", "id"]),
                "label": (TRAIN.replace(b"\t1\n", b"\tgood\n", 1), ["line 2", "good"]),
@@ -798,6 +800,15 @@ def test_bad_reviews_are_told_and_left_out(kind, tmp_path):
         (tmp_path / "bad.txt").write_bytes(data)
     check_error(local(tmp_path / "out", train=tmp_path / "bad.txt"), "bad.txt", *names)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_in_cp949_is_read_and_said(tmp_path):
+    text = TRAIN.decode()
+    known = [line for line in text.splitlines(True) if line.encode("cp949", "ignore").decode("cp949") == line]
+    for name, encoding in (("a.txt", "utf-8"), ("b.txt", "cp949")):
+        (tmp_path / name).write_bytes("".join(known).encode(encoding))
+    found = naver_movie.read_reviews(tmp_path / "b.txt")
+    assert found.equals(naver_movie.read_reviews(tmp_path / "a.txt")) and len(found) > 300
 
 
 def test_line_ends_of_windows_change_nothing(tmp_path):
