@@ -48,7 +48,7 @@ BUDGETS = {  # what a page says: what runs here
     "--batch_size 256 --compile --max_minutes 12": "--size tiny " + SMALL,
     "--gradient_accumulation_steps 2": "--size tiny --gradient_accumulation_steps 2 " + SMALL,
     "ablation.py --corpus": "ablation.py --only '^sdconv$|words|padding' --seeds 1 --max_steps 2 "
-                            "--max_train_samples 64 --corpus",
+                            "--max_train_samples 64 --size tiny --corpus",
     "--rounds 2": "--rounds 1 --steps 1 --size tiny --only 'infer tiny 1x128'",
     "pytest ": "pytest --collect-only -q ",  # fails where nothing is found
 }
