@@ -338,7 +338,8 @@ def download(url: str, path: Path, size: int | None = None, sha1: str | None = N
 
 
 def wget_file(url: str, path: Path) -> None:
-    """Fetches a file by the package wget, in one piece: for servers that know no ranges. UserError."""
+    """Fetches a file by the package wget, in one piece: for servers that know no ranges.
+    UserError."""
     import wget
 
     path, here = Path(path).absolute(), Path.cwd()

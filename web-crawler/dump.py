@@ -29,7 +29,8 @@ PREFIXES = """
     파일, 그림, file, image, 파일토론, 그림토론, file talk, image talk,
     미디어위키, mediawiki, 미디어위키토론, mediawiki토론, mediawiki talk,
     틀, template, 틀토론, template talk, 도움말, help, 도움말토론, help talk,
-    분류, category, 분류토론, category talk, 포털, 들머리, portal, 포털토론, 들머리토론, portal talk,
+    분류, category, 분류토론, category talk,
+    포털, 들머리, portal, 포털토론, 들머리토론, portal talk,
     위키프로젝트, 위키프로젝트토론, 초안, draft, 초안토론, draft talk,
     timedtext, timedtext talk, 모듈, module, 모듈토론, module talk"""
 OTHER = "other"  # the namespace that such a prefix stands for, whichever it is

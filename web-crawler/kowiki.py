@@ -519,9 +519,11 @@ def parse_options() -> Namespace:
     add("--processes", type=int, default=min(os.cpu_count() or 1, MOST_PROCESSES),
         help="How many convert pages.")
     add("--vocab_text", type=Path, nargs="+", metavar="FILE",
-        help="Texts to make the vocabulary from; else kowiki.txt and, if it is there, nsmc/reviews.txt.")
+        help="Texts to make the vocabulary from; else kowiki.txt and, if it is there, "
+             "nsmc/reviews.txt.")
     add("--vocab_size", type=int, default=8007, help="Pieces, with the seven special ones.")
-    add("--sample_sentences", type=int, default=0, help="Lines to make the vocabulary from; 0: all.")
+    add("--sample_sentences", type=int, default=0,
+        help="Lines to make the vocabulary from; 0: all.")
     add("--seed", type=int, default=42, help="Decides that sample.")
     args = parser.parse_args()
     check_range(args, 0, 10**9, "min_chars", "sample_sentences", "seed")

@@ -24,13 +24,17 @@ def server(monkeypatch):
     site.url = f"http://127.0.0.1:{site.server_port}"
     site.dump = bz2.compress(SAMPLE_XML)
     links = "".join(f'<a href="{date}/">{date}/</a>\n' for date in (20260901, 20261101, 20261001))
-    site.files["/kowiki/"] = f'<html><a href="../">../</a>{links}<a href="latest/">latest</a></html>'.encode()
+    site.files["/kowiki/"] = (f'<html><a href="../">../</a>{links}'
+                              '<a href="latest/">latest</a></html>').encode()
     for date, state in (("20260901", "done"), ("20261001", "done"), ("20261101", "in-progress")):
         name = f"kowiki-{date}-pages-articles.xml.bz2"
-        about = {"size": len(site.dump), "sha1": hashlib.sha1(site.dump).hexdigest(), "url": f"/{name}"}
+        about = {"size": len(site.dump), "sha1": hashlib.sha1(site.dump).hexdigest(),
+                 "url": f"/{name}"}
         jobs = {"articlesdump": {"status": "done", "files": {"kowiki-part.xml.bz2": {"size": 1}}},
-                "articlesdumprecombine": {"status": state, "files": {name: about}}, "a": {"status": "done"}}
-        site.files[f"/kowiki/{date}/dumpstatus.json"] = json.dumps({"version": "0.8", "jobs": jobs}).encode()
+                "articlesdumprecombine": {"status": state, "files": {name: about}},
+                "a": {"status": "done"}}
+        site.files[f"/kowiki/{date}/dumpstatus.json"] = json.dumps(
+            {"version": "0.8", "jobs": jobs}).encode()
         site.files[f"/kowiki/{date}/{name}"] = site.dump
     threading.Thread(target=site.serve_forever, args=(0.01,), daemon=True).start()
     yield site
@@ -50,7 +54,8 @@ def waits(monkeypatch):
 @pytest.fixture
 def mongo(tmp_path):
     """A MongoDB server: uri, stop, and start, which goes on from the same data on another port."""
-    secantus = pytest.importorskip("secantus", reason="needs SecantusDB, a MongoDB in a Python package")
+    secantus = pytest.importorskip("secantus",
+                                   reason="needs SecantusDB, a MongoDB in a Python package")
     found = SimpleNamespace()
 
     def start():

@@ -24,7 +24,8 @@ import kowiki  # noqa: E402
 
 
 def run(module, *options):
-    """main() in this process: code, out, err. Only SystemExit is caught: all else would be a traceback."""
+    """main() in this process: code, out, err. Only SystemExit is caught: all else would be a
+    traceback."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with (mock.patch("sys.argv", [f"{module.__name__}.py", *map(str, options)]),
           contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
@@ -52,8 +53,9 @@ def check_success(result):
 
 def start(script, *options):
     """The command as a process of its own."""
-    return subprocess.Popen([sys.executable, CRAWLER / script, *map(str, options)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+    return subprocess.Popen([sys.executable, CRAWLER / script, *map(str, options)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def wait_for(condition):
@@ -78,17 +80,21 @@ def base36_sha1(text):
 def page(number, text, title=None, namespace=0, model="wikitext", sha1=None, revision=1,
          tag="<text>{}</text>"):
     """A <page>, as a dump has it."""
-    return (f"<page><title>{title or f'문서 {number}'}</title><ns>{namespace}</ns><id>{number}</id><revision>"
-            f"<id>{revision}</id><timestamp>2026-11-01T00:00:00Z</timestamp><contributor><username>u</username>"
+    return (f"<page><title>{title or f'문서 {number}'}</title><ns>{namespace}</ns>"
+            f"<id>{number}</id><revision>"
+            f"<id>{revision}</id><timestamp>2026-11-01T00:00:00Z</timestamp>"
+            "<contributor><username>u</username>"
             f"<id>77</id></contributor><model>{model}</model>{tag.format(escape(text))}"
             f"<sha1>{sha1 or base36_sha1(text)}</sha1></revision></page>\n")
 
 
-PROSE = "이 문서는 {}번째 문서이며, 시험에만 쓰려고 지어낸 짧은 글이다. 다른 뜻은 없고, 길이만 채울 뿐이다."
+PROSE = ("이 문서는 {}번째 문서이며, 시험에만 쓰려고 지어낸 짧은 글이다. "
+         "다른 뜻은 없고, 길이만 채울 뿐이다.")
 
 
 def write_dump(path, pages, packed=False):
-    text = f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">\n{"".join(pages)}</mediawiki>\n'.encode()
+    text = ('<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">\n'
+            f'{"".join(pages)}</mediawiki>\n').encode()
     path.write_bytes(bz2.compress(text) if packed else text)
     return path
 
@@ -104,7 +110,8 @@ def articles(folder):
     text = (folder / "kowiki.txt").read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert "\n\n\n" not in text
-    return {title: lines for title, *lines in (part.splitlines() for part in text.rstrip("\n").split("\n\n"))}
+    return {title: lines for title, *lines in (part.splitlines() for part
+                                               in text.rstrip("\n").split("\n\n"))}
 
 
 def revisions(count, changed=()):

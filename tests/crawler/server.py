@@ -28,7 +28,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def serve(handler, ranges=True, upto=None, length=True):
-    """The file asked for, or the range of it; cut off after `upto` bytes, announced by its length or not."""
+    """The file asked for, or the range of it; cut off after `upto` bytes, announced by its length
+    or not."""
     data = handler.server.files.get(handler.path)
     if data is None:
         return handler.reply(404)

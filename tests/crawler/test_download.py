@@ -22,14 +22,16 @@ from crawler.server import AT, NAME, asked_for, cut, in_a_while, serve, status
 
 
 def fetch_dump(server, folder, *more):
-    return run(kowiki, "--stage", "download", "--url", server.url + "/kowiki/", "--output_dir", folder, *more)
+    return run(kowiki, "--stage", "download", "--url", server.url + "/kowiki/",
+               "--output_dir", folder, *more)
 
 
 def test_newest_complete_dump_is_fetched_once_and_described(server, tmp_path):
     check_success(fetch_dump(server, tmp_path, "--contact", "me@example.org"))
     assert (tmp_path / NAME).read_bytes() == server.dump
     about = read_json(tmp_path / f"{NAME}.json")
-    assert (about["date"], about["url"], about["bytes"]) == ("20261001", server.url + AT, len(server.dump))
+    assert (about["date"], about["url"], about["bytes"]) == (
+        "20261001", server.url + AT, len(server.dump))
     assert about["sha1"] == hashlib.sha1(server.dump).hexdigest()
     assert all("me@example.org" in headers["User-Agent"] for _, headers in server.asked)
     assert {path.name for path in tmp_path.iterdir()} == {NAME, f"{NAME}.json"}
@@ -73,10 +75,13 @@ LASTING = {  # name: path, what it answers each time, and what the message must 
     "cut off at once": (AT, cut(0), AT),
     "cut off at the same byte, ranges unknown": (
         AT, lambda handler: serve(handler, ranges=False, upto=7000), "7,000 of"),
-    "wrong content": (AT, lambda handler: handler.reply(200, b"x" * len(handler.server.dump)), "SHA-1"),
+    "wrong content": (
+        AT, lambda handler: handler.reply(200, b"x" * len(handler.server.dump)), "SHA-1"),
     "wrong size": (AT, lambda handler: handler.reply(200, b"abc"), "3 bytes"),
-    "newest status not to be had": ("/kowiki/20261101/dumpstatus.json", status(503), "20261101", "503"),
-    "index page unknown": ("/kowiki/", lambda handler: handler.reply(200, b"<p>Welcome</p>"), "--date"),
+    "newest status not to be had": (
+        "/kowiki/20261101/dumpstatus.json", status(503), "20261101", "503"),
+    "index page unknown": (
+        "/kowiki/", lambda handler: handler.reply(200, b"<p>Welcome</p>"), "--date"),
 }
 
 
@@ -89,7 +94,8 @@ def test_fault_that_stays_is_told(fault, server, waits, tmp_path):
     assert len(waits) < 10
 
 
-@pytest.mark.parametrize("date, why", [("20261101", "progress"), ("20261201", "404"), ("latest", "--date")])
+@pytest.mark.parametrize("date, why", [("20261101", "progress"), ("20261201", "404"),
+                                       ("latest", "--date")])
 def test_dump_that_is_not_ready_is_told(date, why, server, waits, tmp_path):
     check_error(fetch_dump(server, tmp_path, "--date", date), why)
 
@@ -109,7 +115,8 @@ def test_client_without_a_name_would_be_refused(server):
         common.urllib.request.build_opener().open(server.url + "/kowiki/")
 
 
-@pytest.mark.parametrize("there, ranges", [(999, ["bytes=999-"]), ("all", []), ("more", ["bytes={}-", None])])
+@pytest.mark.parametrize("there, ranges", [(999, ["bytes=999-"]), ("all", []),
+                                           ("more", ["bytes={}-", None])])
 def test_part_of_a_file_is_continued(there, ranges, server, waits, tmp_path):
     size = len(server.dump)
     part = {999: server.dump[:999], "all": server.dump, "more": server.dump + b"x"}[there]

@@ -51,7 +51,8 @@ OLD_PAGE = ("<page><title>{}</title><id>{}</id><revision><id>1</id>"
 LISTED = ('<namespaces><namespace key="0" /><namespace key="10">틀</namespace>'
           '<namespace key="200">나만의 공간</namespace></namespaces>')
 OLD_TITLES = {  # whether an article has it
-    "옛 문서": True, "2010: 우주 여행": True, "에반게리온: 서": True, ":쌍점": True, "틀린 그림": True,
+    "옛 문서": True, "2010: 우주 여행": True, "에반게리온: 서": True, ":쌍점": True,
+    "틀린 그림": True,
     "틀:무엇": False, "분류:옛 문서": False, "그림:옛.jpg": False, "파일:새.jpg": False,
     "사용자:누구": False, "사용자토론:누구": False, "위키백과:대문": False, "도움말:글": False,
     "미디어위키:Common.css": False, "포털:역사": False, "모듈:Math": False,

@@ -804,7 +804,8 @@ def test_bad_reviews_are_told_and_left_out(kind, tmp_path):
 
 def test_a_file_in_cp949_is_read_and_said(tmp_path):
     text = TRAIN.decode()
-    known = [line for line in text.splitlines(True) if line.encode("cp949", "ignore").decode("cp949") == line]
+    known = [line for line in text.splitlines(True)
+             if line.encode("cp949", "ignore").decode("cp949") == line]
     for name, encoding in (("a.txt", "utf-8"), ("b.txt", "cp949")):
         (tmp_path / name).write_bytes("".join(known).encode(encoding))
     found = naver_movie.read_reviews(tmp_path / "b.txt")

@@ -27,7 +27,8 @@ def test_store_is_updated_in_place_and_gives_the_same_text(mongo, tmp_path):
     changed = (7, 20, 255)  # 1 %
     write_dump(dump, revisions(300, changed))
     store = common.Store(mongo.uri, "articles")
-    store.collection.update_many({}, {"$set": {"untouched": True}})  # goes when a document is replaced
+    # goes when a document is replaced
+    store.collection.update_many({}, {"$set": {"untouched": True}})
     check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert read_json(tmp_path / "out/kowiki.txt.json")["stored"] == 3
     found = list(store.read())
@@ -78,7 +79,8 @@ def test_store_that_goes_away_during_an_export_is_told(mongo, tmp_path, monkeypa
     mongo.start()
     monkeypatch.setattr(common.Store, "read", real)
     check_success(run(kowiki, *options[:3], mongo.uri, *options[4:]))
-    assert (tmp_path / "export/kowiki.txt").read_bytes() == (tmp_path / "out/kowiki.txt").read_bytes()
+    assert ((tmp_path / "export/kowiki.txt").read_bytes()
+            == (tmp_path / "out/kowiki.txt").read_bytes())
 
 
 def refusing_port():

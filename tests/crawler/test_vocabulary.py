@@ -228,7 +228,8 @@ def test_made_model_normalises_as_the_shipped_one(corpus, shipped):
              if unicodedata.ucd_3_2_0.category(chr(i)) not in ("Cn", "Cs", "Co")]
     texts = [f"a{char}b" for char in known]
     texts += [unicodedata.normalize("NFD", char) for char in known]
-    texts += [char + mark for char in "ｶﾊカハａＡé①㎏가" for mark in "ﾞﾟ\u3099\u0301\u0341\u0327\u11a8"]
+    texts += [char + mark for char in "ｶﾊカハａＡé①㎏가"
+              for mark in "ﾞﾟ\u3099\u0301\u0341\u0327\u11a8"]
     assert made.normalize(texts) == shipped.normalize(texts)
 
 

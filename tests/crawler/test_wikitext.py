@@ -715,8 +715,9 @@ def test_sample():
     texts = ["\n".join([title, *to_text(wikitext)]) for title, wikitext in articles()]
     assert len(texts) == 132
     files = [SAMPLE / name for name in ("kowiki.txt", "valid.txt")]  # each has a part of them
-    found = [file.read_text(encoding="utf-8").rstrip("\n").split("\n\n") for file in files]
-    assert sorted(texts) == sorted(sum(found, []))
+    found = [text for file in files
+             for text in file.read_text(encoding="utf-8").rstrip("\n").split("\n\n")]
+    assert sorted(texts) == sorted(found)
 
 
 def mutations(count):

@@ -1,10 +1,11 @@
-"""Speed of web-crawler/kowiki.py beside wikiextractor: python tests/experiments/benchmark_crawler.py
+"""\
+Speed of web-crawler/kowiki.py beside wikiextractor: python tests/experiments/benchmark_crawler.py
 
-Makes a dump of --megabytes from the pages of the sample (or of the dumps given by --pages), in random order,
-each with other numbers in title and text, so that no two are the same. Both extract it with as many processes
-as there are cores, in turns; "residue" counts lines that still hold markup. Then a vocabulary is trained, and
-tokens are made, from our text or that of --corpus. wikiextractor is left out where it is not installed. Not
-collected by pytest.
+Makes a dump of --megabytes from the pages of the sample (or of the dumps given by --pages), in
+random order, each with other numbers in title and text, so that no two are the same. Both extract
+it with as many processes as there are cores, in turns; "residue" counts lines that still hold
+markup. Then a vocabulary is trained, and tokens are made, from our text or that of --corpus.
+wikiextractor is left out where it is not installed. Not collected by pytest.
 """
 
 import argparse
@@ -51,7 +52,8 @@ def write_dump(path, sources, megabytes):
                 f"  <page>\n    <title>{escape(page.title)} {number}</title>\n    <ns>0</ns>\n"
                 f"    <id>{number}</id>\n    <revision>\n      <id>{number}</id>\n"
                 "      <timestamp>2026-11-01T00:00:00Z</timestamp>\n      <model>wikitext</model>\n"
-                f'      <text bytes="{len(text.encode())}" xml:space="preserve">{escape(text)}</text>\n'
+                f'      <text bytes="{len(text.encode())}" xml:space="preserve">'
+                f"{escape(text)}</text>\n"
                 f"      <sha1>{text_sha1(text)}</sha1>\n"
                 "    </revision>\n  </page>\n") + len(text.encode()) - len(text)
         file.write("</mediawiki>\n")
@@ -61,7 +63,8 @@ def write_dump(path, sources, megabytes):
 def family_memory(process, peaks):
     """Keeps the peak of the resident memory of a process and its descendants, in MB; Linux only."""
     while process.poll() is None and Path("/proc").exists():
-        listing = subprocess.run(["ps", "-eo", "pid=,ppid=,rss="], capture_output=True, text=True).stdout
+        listing = subprocess.run(["ps", "-eo", "pid=,ppid=,rss="], capture_output=True,
+                                 text=True).stdout
         rows = [[int(value) for value in line.split()] for line in listing.splitlines()]
         family, known = {process.pid}, 0
         while len(family) > known:
@@ -96,11 +99,12 @@ def residue(files):
 def extract(who, dump, folder, processes):
     """Seconds and MB of one extraction, and the files it wrote."""
     if who == "ours":
-        measured = timed(sys.executable, "web-crawler/kowiki.py", "--stage", "extract", "--dump", dump,
-                         "--overwrite", "--output_dir", folder, "--processes", processes)
+        measured = timed(sys.executable, "web-crawler/kowiki.py", "--stage", "extract",
+                         "--dump", dump, "--overwrite", "--output_dir", folder,
+                         "--processes", processes)
         return *measured, [folder / "kowiki.txt"]
-    measured = timed(sys.executable, "-m", "wikiextractor.WikiExtractor", "--no-templates", "-q", "-b", "1G",
-                     "-o", folder, "--processes", processes, dump)
+    measured = timed(sys.executable, "-m", "wikiextractor.WikiExtractor", "--no-templates",
+                     "-q", "-b", "1G", "-o", folder, "--processes", processes, dump)
     return *measured, sorted(folder.glob("*/wiki_*"))
 
 
@@ -121,21 +125,24 @@ def compare_extraction(options, folder):
         lines, bad, examples = residue(results[-1][2])
         speed = statistics.median(speeds)
         peak = max(peak for _, peak, _ in results)
-        print(f"| {who} | {speed:.2f} | {speeds[0]:.2f}-{speeds[-1]:.2f} | {peak:.0f} | {lines:,} | {bad:,} "
-              f"| {FULL / speed / 60:.0f} |")
+        print(f"| {who} | {speed:.2f} | {speeds[0]:.2f}-{speeds[-1]:.2f} | {peak:.0f} "
+              f"| {lines:,} | {bad:,} | {FULL / speed / 60:.0f} |")
         print(*(f"  {who}: {line[:100]}" for line in examples), sep="\n", file=sys.stderr)
     return runs["ours"][0][2][0]
 
 
 def measure_vocabulary(corpus, folder, sample):
-    """Prints the time and memory of training on a text, and the speed of encoding by the shipped model."""
+    """Prints the time and memory of training on a text, and the speed of encoding by the shipped
+    model."""
     folder = folder / "corpus"
     folder.mkdir()
     (folder / "kowiki.txt").symlink_to(corpus.resolve())
-    seconds, peak = timed(sys.executable, "web-crawler/kowiki.py", "--stage", "vocab", "--output_dir", folder,
-                          "--vocab_dir", folder, "--sample_sentences", sample)
+    seconds, peak = timed(sys.executable, "web-crawler/kowiki.py", "--stage", "vocab",
+                          "--output_dir", folder, "--vocab_dir", folder,
+                          "--sample_sentences", sample)
     size = corpus.stat().st_size / 1e6
-    print(f"vocabulary from {size:.0f} MB (--sample_sentences {sample}): {seconds:.1f} s, {peak:.0f} MB")
+    print(f"vocabulary from {size:.0f} MB (--sample_sentences {sample}): {seconds:.1f} s, "
+          f"{peak:.0f} MB")
     code = ("import sys, time, json; sys.path.insert(0, '.'); import convbert\n"
             "tokenizer = convbert.Tokenizer('vocab/kowiki.model'); begin = time.perf_counter()\n"
             f"convbert.token_file({str(folder / 'kowiki.txt')!r}, tokenizer)\n"
@@ -149,10 +156,13 @@ def main():
     parser.add_argument("--megabytes", type=float, default=200, help="Size of the dump.")
     parser.add_argument("--rounds", type=int, default=3, help="Measurements of each.")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="As many for both.")
-    parser.add_argument("--pages", type=Path, nargs="+", default=[SAMPLE], help="Dumps to take pages from.")
-    parser.add_argument("--corpus", type=Path, help="Text for vocabulary and tokens; else that extracted.")
+    parser.add_argument("--pages", type=Path, nargs="+", default=[SAMPLE],
+                        help="Dumps to take pages from.")
+    parser.add_argument("--corpus", type=Path,
+                        help="Text for vocabulary and tokens; else that extracted.")
     parser.add_argument("--sample_sentences", type=int, default=0, help="As in kowiki.py.")
-    parser.add_argument("--folder", help="For the dump and all outputs; a temporary one if not given.")
+    parser.add_argument("--folder",
+                        help="For the dump and all outputs; a temporary one if not given.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         text = compare_extraction(options, Path(folder))
