@@ -144,28 +144,28 @@ def test_separable_convolution_is_its_equation(T):
     same(layer(x), looped_separable(layer, x), 1e-10)
 
 
+@pytest.mark.parametrize("form", [convbert.span_keys_by_sum, convbert.span_keys_by_image])
 @pytest.mark.parametrize("dtype", [torch.double, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("T", [1, 7, 20])
-def test_both_forms_of_the_depthwise_convolution_are_one(T, dtype):
-    depthwise = randomise(convbert.SeparableConv1D(tiny(), 10)).to(dtype).depthwise
-    x = torch.randn(2, 24, T, dtype=dtype, requires_grad=True)
-    plain, ours = depthwise(x), convbert.depthwise_by_sum(depthwise, x)
-    assert ours.dtype == plain.dtype == dtype and ours.shape == (2, 24, T)
+def test_all_forms_of_the_span_keys_are_one(T, dtype, form, monkeypatch):
+    layer = randomise(convbert.SeparableConv1D(tiny(), 10)).to(dtype)
+    x = torch.randn(2, T, 24, dtype=dtype, requires_grad=True)
+    monkeypatch.setattr(convbert, "faster_span_keys", lambda x: None)
+    plain, ours = layer(x), form(layer, x)
+    assert ours.dtype == plain.dtype == dtype and ours.shape == (2, T, 10)
     tolerance = {torch.double: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
-    same(ours, plain, tolerance)
-    leaves, out = (x, depthwise.weight), torch.randn_like(ours)
+    assert (ours - plain).abs().max() <= tolerance * plain.abs().max()
+    leaves, out = (x, *layer.parameters()), torch.randn_like(ours)
     for got, wanted in zip(*(torch.autograd.grad(y, leaves, out) for y in (ours, plain))):
         assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
-def test_where_the_sum_is_faster_the_key_of_a_span_is_the_same(monkeypatch):
-    layer, x = randomise(convbert.SeparableConv1D(tiny(), 10)), torch.randn(2, 20, 24)
-    plain = layer(x)
-    counted = mock.Mock(wraps=convbert.depthwise_by_sum)
-    monkeypatch.setattr(convbert, "depthwise_by_sum", counted)
-    monkeypatch.setattr(convbert, "sum_is_faster", lambda x: True)
-    same(layer(x), plain)
-    assert counted.call_count == 1
+def test_the_form_of_the_span_keys_depends_on_where_they_are_made(monkeypatch):
+    x = torch.zeros(1, 2, 3)
+    assert convbert.faster_span_keys(x) is convbert.span_keys_by_image
+    assert convbert.faster_span_keys(x.to("meta")) is None
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert convbert.faster_span_keys(x) is None
 
 
 @conv_types

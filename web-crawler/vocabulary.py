@@ -161,7 +161,7 @@ def full_lines(texts: list[Path]) -> Iterator[bytes]:
 # ---- Normalisation -------------------------------------------------------------------------------
 def write_rules(path: Path) -> None:
     """Writes the rules as SentencePiece reads them: code points, hexadecimal, a rule a line."""
-    with open(path, "w", encoding="ascii", newline="\n") as table:
+    with open(path, "w", encoding="utf-8", newline="\n") as table:
         for form, normal in normalisation_rules().items():
             codes = [" ".join(f"{ord(char):X}" for char in text) for text in (form, normal)]
             table.write("\t".join(codes) + "\n")

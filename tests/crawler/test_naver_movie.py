@@ -632,7 +632,7 @@ def test_download_that_was_killed_is_not_taken_for_whole(server, tmp_path):
     server.faults = [stall]
     process = start(as_program("--url", server.url, "--output_dir", tmp_path))
     deadline = time.monotonic() + 120
-    while not [*tmp_path.glob("*.part")]:
+    while not [*tmp_path.glob("*.wget/*")]:
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.005)
     process.kill()

@@ -306,26 +306,6 @@ def test_full_disk_is_told(corpus):
     assert not (corpus / "kowiki.model").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such permissions on this system")
-def test_folder_without_permission_is_told(monkeypatch):
-    """What is done here, root does as a user who owns nothing."""
-    monkeypatch.setattr(vocabulary, "REVIEWS", Path("/none"))  # tmp_path is closed to such a user
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        closed = Path(folder) / "closed"
-        closed.mkdir()
-        shutil.copy(SAMPLE / "kowiki.txt", closed)
-        closed.chmod(0o555)
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(65534)
-        try:
-            check_error(vocab(closed), "closed", "Permission denied")
-        finally:
-            if root:
-                os.seteuid(0)
-
-
 KILLED = """
 import json, os, signal, sys
 import vocabulary
