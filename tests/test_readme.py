@@ -255,6 +255,7 @@ def test_figures_of_the_readmes_are_those_of_the_logs(page):
         assert f"{minutes:.0f}" in row[4]
     assert any(row[1] == percent(log("nsmc-without-pretraining")["eval_accuracy"]) for row in rows)
     assert percent(log(".", "baseline.json")["eval_accuracy"]) + " %" in text
+    assert "| " + percent(log(".", "baseline-official.json")["eval_accuracy"]) + " |" in text
     model = convbert.ConvBertForMaskedLM(convbert.ConvBertConfig.from_pretrained(ROOT))
     assert f"{sum(parameter.numel() for parameter in model.parameters()):,}" in text
     before, after = (log("sample/pretrain")[name] for name in ("eval_loss_at_start", "eval_loss"))
