@@ -242,7 +242,7 @@ class SeparableConv1D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H] -> [B, T, A]"""
-        if faster := faster_span_keys(x):
+        if faster := faster_span_keys(self, x):
             return faster(self, x)  # the same in other forms: section 10
         spans = self.depthwise(x.transpose(1, 2))  # [B, H, T]
         keys = self.pointwise(spans) + self.bias  # [B, A, T]
@@ -1609,12 +1609,13 @@ def lines_of_stdin() -> Iterator[list[str]]:
         raise UserError("there is no stdin; give --text or --test_file")
     if sys.stdin.isatty():
         print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
+    stdin: Any = sys.stdin
     waiting: queue.Queue[str | UserError | None] = queue.Queue(CHUNK)
 
     def read() -> None:
         try:
-            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")  # type: ignore[union-attr]
-            for line in sys.stdin:
+            stdin.reconfigure(encoding="utf-8-sig", errors="replace")
+            for line in stdin:
                 waiting.put(line.rstrip("\r\n"))
             waiting.put(None)
         except (OSError, ValueError) as error:
@@ -2080,8 +2081,10 @@ def convolve_by_band(values: Tensor, kernels: Tensor) -> Tensor:
     return band @ values  # [B, N, T, D]
 
 
-def faster_span_keys(x: Tensor) -> Callable | None:
+def faster_span_keys(conv: SeparableConv1D, x: Tensor) -> Callable | None:
     """The form of SeparableConv1D that is faster where x is, or None for its plain form."""
+    if not type(conv.depthwise) is type(conv.pointwise) is nn.Conv1d:
+        return None  # somebody has put other modules in their places
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return span_keys_by_sum if x.is_cuda else None
     return span_keys_by_image if x.device.type == "cpu" else None

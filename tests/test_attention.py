@@ -150,7 +150,7 @@ def test_separable_convolution_is_its_equation(T):
 def test_all_forms_of_the_span_keys_are_one(T, dtype, form, monkeypatch):
     layer = randomise(convbert.SeparableConv1D(tiny(), 10)).to(dtype)
     x = torch.randn(2, T, 24, dtype=dtype, requires_grad=True)
-    monkeypatch.setattr(convbert, "faster_span_keys", lambda x: None)
+    monkeypatch.setattr(convbert, "faster_span_keys", lambda conv, x: None)
     plain, ours = layer(x), form(layer, x)
     assert ours.dtype == plain.dtype == dtype and ours.shape == (2, T, 10)
     tolerance = {torch.double: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
@@ -161,11 +161,14 @@ def test_all_forms_of_the_span_keys_are_one(T, dtype, form, monkeypatch):
 
 
 def test_the_form_of_the_span_keys_depends_on_where_they_are_made(monkeypatch):
-    x = torch.zeros(1, 2, 3)
-    assert convbert.faster_span_keys(x) is convbert.span_keys_by_image
-    assert convbert.faster_span_keys(x.to("meta")) is None
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert convbert.faster_span_keys(x) is None
+    conv, x = convbert.SeparableConv1D(tiny(), 10), torch.zeros(1, 2, 24)
+    assert convbert.faster_span_keys(conv, x) is convbert.span_keys_by_image
+    assert convbert.faster_span_keys(conv, x.to("meta")) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert convbert.faster_span_keys(conv, x) is None
+    conv.pointwise = torch.nn.Sequential(conv.pointwise)
+    assert convbert.faster_span_keys(conv, x) is None
 
 
 @conv_types

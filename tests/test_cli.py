@@ -378,10 +378,13 @@ def test_help_is_grouped_and_every_option_explained(monkeypatch):
 def test_help_shows_every_default(monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     entries = dict(re.findall(r"^  --(\w+)(.*(?:\n   .*)*)", run("--help").out, re.M))
-    for name, value in convbert.DEFAULTS.items():
+    options = {name: default for group in convbert.OPTIONS.values()
+               for name, (_, default, _) in group.items() if default is not None}
+    assert len(options) > 15
+    for name, value in options.items():
         shown = entries[name].rpartition("[")[2]
         for one in value.values() if isinstance(value, dict) else [value]:
-            assert ("yes" if one is True else str(one)) in shown, name
+            assert ("yes" if one is True else "no" if one is False else str(one)) in shown, name
 
 
 def test_help_examples_are_commands():

@@ -483,7 +483,8 @@ def test_bad_label_is_refused_with_its_line(tmp_path, label):
 
 
 def test_missing_column_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"reviews\.txt, line 1: --text_column_name .* id, text, label"):
+    said = r"reviews\.txt, line 1: --text_column_name .* id, text, label"
+    with pytest.raises(UserError, match=said):
         convbert.read_reviews(table(tmp_path, "1\ta\t1", head="id\ttext\tlabel"))
 
 
