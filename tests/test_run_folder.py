@@ -910,7 +910,7 @@ def test_of_two_runs_at_once_the_second_is_refused(data, tmp_path, start, refere
 
 def test_two_folders_hold_two_runs(data, tmp_path):
     """Which read the same corpus at the same time."""
-    with convbert.run_folder(Namespace(output_dir=tmp_path / "one")):
+    with convbert.run_folder(Namespace(task="pretrain", output_dir=tmp_path / "one")):
         finish(command("mlm", data), tmp_path / "two")
 
 
