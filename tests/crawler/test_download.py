@@ -43,7 +43,7 @@ def test_newest_complete_dump_is_fetched_once_and_described(server, tmp_path):
 
 PASSING = {  # name: what happens before all is well, and the least pauses that must be made
     "429 with seconds": ([status(429, Retry_After=7)], [7]),
-    "503 with a date": ([status(503, Retry_After=in_a_while(400))], [60]),
+    "503 with a date": ([lambda handler: status(503, Retry_After=in_a_while(400))(handler)], [60]),
     "500": ([status(500), status(502)], [1, 2]),
     "cut off": ([cut(5000)], [1]),
     "cut off without a length": ([cut(5000, length=False)], [1]),
