@@ -308,7 +308,8 @@ class ConvBertSelfAttention(nn.Module):
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         """The kernels before softmax: [B or 1, N, T, K].
 
-        x [B, T, H] is the layer's input, q [B, N, T, D] the queries, u [B, T, A] the values.
+        x [B, T, H] is the layer's input, 0 at padding, q [B, N, T, D] the queries, u [B, T, A] the
+        values.
         """
         raise NotImplementedError
 
@@ -1141,13 +1142,13 @@ def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Arr
 
 
 def hold_out(count: int) -> tuple[Array, Array]:
-    """(rows to train on, a random twentieth: 50 to 5,000, at most half) of the rows below count.
+    """(rows to train on, a random twentieth: 50 to 5,000, at most a fifth) of the rows below count.
 
     The split has a seed of its own.  So models of different --seed held out the same rows, and may
     be averaged, or teach each other, without having seen them.
     """
     order = np.random.default_rng(42).permutation(count)
-    cut = min(5000, max(50, count // 20), count // 2)
+    cut = min(5000, max(count // 20, min(50, math.ceil(count / 5))), count // 2)
     return order[cut:], order[:cut]
 
 
@@ -1170,8 +1171,9 @@ def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]
             parts[name], parts["train"] = parts["train"].part(cut), parts["train"].part(rest)
     if empty := [name for name, part in parts.items() if not len(part)]:
         raise UserError(f"{args.train_file}: too few rows to cut {' and '.join(empty)} from it")
-    for name in set(parts) - {"train"}:
-        hard_targets(parts[name], names)  # tells of bad labels before a model is made
+    for name in ("test", "dev"):
+        if name in parts:
+            hard_targets(parts[name], names)  # tells of bad labels before a model is made
     describe_parts(parts, names)
     return parts, names
 
@@ -1342,6 +1344,7 @@ def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
             if isinstance(module, ConvBertLayer):
                 module.compile(dynamic=False)
         _, batch = batches.of_update(0)[0]
+        model.train()
         run_model(parallel, batch, args.precision).loss.backward()  # a minute that must not count
         model.zero_grad()
     return parallel
@@ -1537,7 +1540,8 @@ class Classifier:
 
     def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
                  max_seq_length: int = 128, batch_size: int = 32, precision: str = "fp32"):
-        self.model, self.tokenizer, self.max_seq_length = model, tokenizer, max_seq_length
+        self.model, self.tokenizer = model, tokenizer
+        self.max_seq_length = min(max_seq_length, model.config.max_position_embeddings)
         self.batch_size, self.precision = batch_size, precision
         self.cut = 0  # texts that were longer than max_seq_length
 
@@ -1577,8 +1581,9 @@ def predict(args: Namespace) -> None:
             out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
         for column, rows in texts_to_predict(args):
             answers = classifier([row[column] for row in rows], args.all_scores)
+            labelled = {name.strip().lower() for row in rows for name in row} & set(LABEL_COLUMNS)
             for row, answer in zip(rows, answers):
-                if {name.strip().lower() for name in row} & set(LABEL_COLUMNS):
+                if labelled:  # the file's own labels stay apart from what is predicted
                     answer["predicted_label"] = answer.pop("label")
                 print(json.dumps(row | answer, ensure_ascii=False), file=out)
             out.flush()
@@ -1618,7 +1623,7 @@ def lines_of_stdin() -> Iterator[list[str]]:
             for line in stdin:
                 waiting.put(line.rstrip("\r\n"))
             waiting.put(None)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever a thread cannot tell
             waiting.put(UserError(f"stdin cannot be read ({error})"))
 
     threading.Thread(target=read, daemon=True).start()
@@ -1791,8 +1796,8 @@ class RunFolder:
         if not RANK:
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
-            if again:
-                (self.path / "train_results.json").unlink(missing_ok=True)
+            for name in ("train_results.json", "test.jsonl") if again else ():
+                (self.path / name).unlink(missing_ok=True)
             path = self.path / "metrics.jsonl"
             self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
             known = path.read_bytes()[: progress.log_size]  # what came later will come again
@@ -1863,7 +1868,9 @@ class RunFolder:
         number = heard[0] if heard else signal.SIGTERM  # it came to another process
         self.close()
         with contextlib.suppress(OSError):  # the terminal is gone
-            print(f"{number.name}: saved at step {step}; the same command goes on", file=sys.stderr)
+            anew = " without --overwrite_output_dir" if self.args.overwrite_output_dir else ""
+            print(f"{number.name}: saved at step {step}; the same command{anew} goes on",
+                  file=sys.stderr)
         raise SystemExit(128 + number)
 
 

@@ -442,7 +442,7 @@ def test_no_test_leaves_testing_out(config, tmp_path):
     scores = read_json(tmp_path / "run/eval_results.json")
     assert set(scores) == {"dev_accuracy", "step"}
     assert not (tmp_path / "run/test.jsonl").exists()
-    assert "rows: 70 train, 50 dev" in result.err
+    assert "rows: 96 train, 24 dev" in result.err
     result = run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP)
     check_error(result, "keeps no test part", "--test_file")
 
