@@ -1977,7 +1977,8 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            ignored = number is not None and signal.getsignal(number) == signal.SIG_IGN
+            if number is not None and not (name == "SIGHUP" and ignored):
                 before[number] = signal.signal(number, hear)
     try:
         yield heard
