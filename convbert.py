@@ -550,8 +550,8 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
         if whole:
             backbone = ("embeddings", "encoder.")
-            prefix = {True: "convbert.", False: ""}  # of what belongs to the backbone
-            weights = {prefix[k.startswith(backbone)] + k: v for k, v in weights.items()}
+            weights = {f"convbert.{name}" if name.startswith(backbone) else name: weight
+                       for name, weight in weights.items()}
         if saved.id2label != model.config.id2label:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
         names = [name for name, _ in model.named_parameters()]  # tied ones once, by the first name
