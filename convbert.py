@@ -45,6 +45,7 @@ Departures from the authors' code:
 
 import argparse
 import contextlib
+import csv
 import ctypes
 import difflib
 import errno
@@ -236,17 +237,16 @@ class SeparableConv1D(nn.Module):
     def __init__(self, config: ConvBertConfig, A: int):
         super().__init__()
         H, K = config.hidden_size, config.conv_kernel_size
-        self.depthwise = nn.Conv1d(H, H, K, padding=K // 2, groups=H, bias=False)
-        self.pointwise = nn.Conv1d(H, A, kernel_size=1, bias=False)
+        # two nn.Conv1d, with faster forms in section 10
+        self.depthwise = DepthwiseConv1d(H, H, K, padding=K // 2, groups=H, bias=False)
+        self.pointwise = PointwiseConv1d(H, A, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(A, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H] -> [B, T, A]"""
-        if faster := faster_span_keys(self, x):
-            return faster(self, x)  # the same in other forms: section 10
         spans = self.depthwise(x.transpose(1, 2))  # [B, H, T]
-        keys = self.pointwise(spans) + self.bias  # [B, A, T]
-        return keys.transpose(1, 2)  # [B, T, A]
+        keys = self.pointwise(spans)  # [B, A, T]
+        return (keys + self.bias.to(keys.dtype)).transpose(1, 2)  # [B, T, A]
 
 
 class ConvBertSelfAttention(nn.Module):
@@ -575,7 +575,7 @@ class ConvBertPreTrainedModel(nn.Module):
                   **asdict(self.config), "label2id": self.config.label2id}
         write_json(Path(folder, "config.json"), config)
         weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
-        with replacing(Path(folder, "model.safetensors")) as temporary:
+        with replacing(Path(folder, "model.safetensors")) as temporary, told_in_words(temporary):
             save_file(weights, temporary, metadata={"format": "pt"})
 
 
@@ -790,26 +790,33 @@ class Tokenizer:
         self.is_special = np.array([sp.is_control(i) or sp.is_unknown(i) or self.pieces[i] in needed
                                     for i in ids])
         self.encode = functools.partial(sp.encode, return_type="numpy")  # texts -> arrays
+        self.files = {self.FILE: self.model} | self.files_for_transformers()
 
-    def save(self, folder: Path) -> bool:
-        """Copies the SentencePiece model to a folder, and the same tokenizer for transformers.
+    def files_for_transformers(self) -> dict[str, bytes]:
+        """{name: contents}: the same tokenizer for transformers, if it lies beside the model.
 
         tokenizer_config.json holds the hash of the model that tokenizer.json was made from.  Where
-        that is another model, returns False, and writes a configuration with which transformers
-        fails: without one it makes up a tokenizer of five pieces.
+        that is another model, there is a configuration with which transformers fails: without one
+        it makes up a tokenizer of five pieces.
         """
-        with replacing(folder / self.FILE) as temporary:
-            temporary.write_bytes(self.model)
-        config = read_json(self.path.with_name("tokenizer_config.json"))
-        belongs = config.get("sentencepiece_sha256") == hashlib.sha256(self.model).hexdigest()
-        if belongs:
-            with replacing(folder / "tokenizer.json") as temporary:
-                shutil.copyfile(self.path.with_name("tokenizer.json"), temporary)
-        else:
+        config = self.path.with_name("tokenizer_config.json")
+        digest = hashlib.sha256(self.model).hexdigest()
+        if read_json(config).get("sentencepiece_sha256") != digest:
+            return {config.name: b'{"tokenizer_class": "PreTrainedTokenizerFast"}\n'}
+        tokenizer = self.path.with_name("tokenizer.json")
+        return {tokenizer.name: tokenizer.read_bytes(), config.name: config.read_bytes()}
+
+    def save(self, folder: Path) -> bool:
+        """Writes the SentencePiece model, and the same tokenizer for transformers if there is one.
+
+        Returns False if there is none.
+        """
+        if "tokenizer.json" not in self.files:
             (folder / "tokenizer.json").unlink(missing_ok=True)
-            config = {"tokenizer_class": "PreTrainedTokenizerFast"}
-        write_json(folder / "tokenizer_config.json", config)
-        return belongs
+        for name, contents in self.files.items():
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(contents)
+        return "tokenizer.json" in self.files
 
 
 def encode_texts(texts: Iterable[str], tokenizer: Tokenizer,
@@ -957,30 +964,38 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
     try:
         encoding = text_encoding(path)
         with open(path, encoding=encoding) as file:
-            header = file.readline().rstrip("\n")
+            filled = ((n, line) for n, line in enumerate(file) if line.strip())
+            blank, header = next(filled, (0, ""))
             if header.lstrip().startswith("{"):
                 file.seek(0)
                 yield from read_json_lines(path, file, limit)
                 return
-        nsmc = header.split("\t") == ["id", "document", "label"]
         tabs = "\t" in header
-        chunks = pandas.read_csv(path, sep="\t" if tabs else ",", quoting=3 if nsmc else 0,
-                                 dtype=str, keep_default_na=False, skip_blank_lines=False,
-                                 encoding=encoding, nrows=limit, chunksize=CHUNK)
-        line = 2
-        for chunk in chunks:
-            if len(chunk) and isinstance(chunk.index[0], str):  # made of a field without a name
-                raise UserError(f"{path}, line {line}: has more fields than line 1 has names")
-            chunk = chunk.fillna("")
-            height = 1 + sum(chunk[name].str.count("\n") for name in chunk)  # lines of each row
-            chunk.index = line + height.cumsum() - height
-            line += height.sum()
-            if nsmc:
-                chunk["document"] = unquoted(chunk["document"])
-            elif tabs and any(chunk[name].str.contains("\t").any() for name in chunk):
-                raise UserError(f"{path}, line {chunk.index[0]} or later: a quotation mark opens a "
-                                "field that holds a tab; double it, or quote the field")
-            yield chunk[(chunk != "").any(axis=1)]  # a blank line is no row
+        names = next(csv.reader([header], delimiter="\t" if tabs else ","), [])
+        if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+            raise UserError(f"{path}, line {blank + 1}: two columns are named {twice[0]!r}")
+        nsmc = names == ["id", "document", "label"] and tabs
+        line, left = blank + 2, limit or sys.maxsize
+        with pandas.read_csv(path, sep="\t" if tabs else ",", quoting=3 if nsmc else 0, dtype=str,
+                             keep_default_na=False, skip_blank_lines=False, skiprows=blank,
+                             encoding=encoding, chunksize=CHUNK) as chunks:
+            for chunk in chunks:
+                if len(chunk) and isinstance(chunk.index[0], str):  # of a field without a name
+                    raise UserError(f"{path}, line {line}: has more fields than there are names")
+                chunk = chunk.fillna("")
+                height = 1 + sum(chunk[name].str.count("\n") for name in chunk)  # lines of a row
+                chunk.index = line + height.cumsum() - height
+                line += height.sum()
+                if nsmc:
+                    chunk["document"] = unquoted(chunk["document"])
+                elif tabs and any(chunk[name].str.contains("\t").any() for name in chunk):
+                    raise UserError(f"{path}, line {chunk.index[0]} or later: a quotation mark "
+                                    "opens a field that holds a tab; double it, or quote the field")
+                rows = chunk[(chunk != "").any(axis=1)][:left]  # a blank line is no row
+                yield rows
+                left -= len(rows)
+                if not left:
+                    return
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except ValueError as error:  # pandas' own are such
@@ -1130,7 +1145,8 @@ def hard_targets(examples: Examples, names: dict[int, str]) -> Tensor:
     """Classes, int64 [n], of rows to score a model on.  UserError where one has none."""
     if "" in examples.labels:
         line = examples.lines[examples.labels.index("")]
-        raise UserError(f"{examples.path}, line {line}: has no label to compare with")
+        raise UserError(f"{examples.path}, line {line}: has no label to compare with; give rows "
+                        "with labels by --validation_file and --test_file, or --no-test")
     return class_targets(replace(examples, scores=[{}] * len(examples)), names)
 
 
@@ -1187,6 +1203,9 @@ def describe_parts(parts: dict[str, Examples], names: dict[int, str]) -> None:
         if shared := sum(text in known for text in parts[other].texts):
             print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
     counts = Counter(label for label in parts["train"].labels if label)
+    taught = {*counts, *(name for scores in parts["train"].scores for name in scores)}
+    for name in {label for part in parts.values() for label in part.labels if label} - taught:
+        print(f"no row to train on has the label {name!r}", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
         print(f"classes of very unequal size: {listed}", file=sys.stderr)
@@ -1217,7 +1236,7 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
 class Progress:
     """How far a training is: what a checkpoint holds beside the weights and AdamW's moments."""
 
-    options: dict[str, str]  # what decides the result; a run goes on only with the same
+    options: dict[str, Any]  # what decides the result; a run goes on only with the same
     step: int = 0  # updates made
     seconds: float = 0.0
     evals: list[dict] = field(default_factory=list)
@@ -1581,14 +1600,21 @@ def predict(args: Namespace) -> None:
             out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
         for column, rows in texts_to_predict(args):
             answers = classifier([row[column] for row in rows], args.all_scores)
-            labelled = {name.strip().lower() for row in rows for name in row} & set(LABEL_COLUMNS)
+            names = {name.strip().lower() for row in rows for name in row}
+            taken = names | ({"label"} if names & set(LABEL_COLUMNS) else set())
             for row, answer in zip(rows, answers):
-                if labelled:  # the file's own labels stay apart from what is predicted
-                    answer["predicted_label"] = answer.pop("label")
-                print(json.dumps(row | answer, ensure_ascii=False), file=out)
+                new = {free_name(name, taken): value for name, value in answer.items()}
+                print(json.dumps(row | new, ensure_ascii=False), file=out)
             out.flush()
             count += len(rows)
     say_cut(classifier.cut, count, args)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """The name of a column to add: what the file has of its own is never overwritten."""
+    while name in taken:
+        name = f"predicted_{name}"
+    return name
 
 
 def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
@@ -1688,14 +1714,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yields FILE.tmp.  At the end it is flushed to the disk and renamed to FILE."""
     temporary = Path(f"{path}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (RuntimeError, SafetensorError) as error:  # what they make of a full disk
-        raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+    yield temporary
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
     flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def told_in_words(path: Path) -> Iterator[None]:
+    """A full disk as a UserError: torch and safetensors have other errors for it."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
 
 
 def flush_folder(folder: Path) -> None:
@@ -1777,7 +1809,7 @@ class RunFolder:
             state = last_state(found)
             progress = Progress(**state["progress"])
             settle_length(args, model.config, batches_per_epoch, progress.options)
-            compare_options(progress.options, run_options(args, model.config), here)
+            compare_options(progress.options, run_options(args, model.config, optimizer), here)
             if (self.path / "train_results.json").exists():
                 print(f"{self.path}: finished; --overwrite_output_dir starts anew", file=sys.stderr)
                 raise SystemExit(0)
@@ -1791,7 +1823,7 @@ class RunFolder:
                 raise UserError(f"{here} holds {min(results)}: choose another folder, or "
                                 "--overwrite_output_dir")
             settle_length(args, model.config, batches_per_epoch, {})
-            progress = Progress(run_options(args, model.config))
+            progress = Progress(run_options(args, model.config, optimizer))
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
         if not RANK:
             for path in checkpoints(self.path) if again else ():
@@ -1856,7 +1888,7 @@ class RunFolder:
         progress.log_size = os.fstat(self.log.fileno()).st_size
         state = {"progress": vars(progress), "model": model.state_dict(),
                  "optimizer": optimizer.state_dict()}
-        with replacing(temporary / "training_state.pt") as path:
+        with replacing(temporary / "training_state.pt") as path, told_in_words(path):
             torch.save(state, path)
         temporary.rename(self.path / f"checkpoint-{progress.step}")
         flush_folder(self.path)
@@ -1890,14 +1922,15 @@ def last_state(found: list[Path]) -> dict:
     raise UserError(f"{here}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
 
-def run_options(args: Namespace, config: ConvBertConfig) -> dict[str, str]:
+def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -> dict[str, Any]:
     """What decides the result of a run: options by value, files by content, the machine by kind."""
-    options = {k: str(v) for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
-    options["config"] = str(config)
+    options = {k: v for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
+    options |= {"config": str(config), "optimizer": type(optimizer).__name__}
     examples = args.batch_size * args.gradient_accumulation_steps  # of an update
-    options["batch_size x gradient_accumulation_steps"] = str(examples)
+    options["batch_size x gradient_accumulation_steps"] = examples
     capability = torch.backends.cpu.get_cpu_capability()
-    options["machine"] = f"torch {torch.__version__}, {args.device.type}, {capability}"
+    processes = f"{WORLD} x {args.device.type}"
+    options["machine"] = f"torch {torch.__version__}, {processes}, {capability}"
     files = {"vocab_file": [vocabulary_of(args)], "validation_file": [args.validation_file]}
     if args.task == "pretrain":
         files["corpus"] = args.corpus
@@ -1918,7 +1951,7 @@ def file_sha256(path: Path | str) -> str:
     return digest.hexdigest()
 
 
-def compare_options(old: dict[str, str], new: dict[str, str], here: str) -> None:
+def compare_options(old: dict[str, Any], new: dict[str, Any], here: str) -> None:
     """UserError where it is another run; a line where it is the same, but no longer to the byte."""
     different = [name for name in new if old.get(name) != new[name]]
     if fatal := [name for name in different if name not in INEXACT]:
@@ -1933,7 +1966,7 @@ def finish(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer
            progress: Progress, scores: dict) -> None:
     """Writes the result of a training; train_results.json comes last: the run is finished."""
     if RANK:  # the rest is for process 0 alone
-        raise SystemExit(0)
+        return
     model.save_pretrained(args.output_dir)
     if not tokenizer.save(args.output_dir):
         print(f"{args.output_dir}: transformers cannot read its tokenizer; python web-crawler/"
@@ -1984,7 +2017,7 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
         yield heard
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: one that is not Python's
 
 
 def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
@@ -2045,7 +2078,7 @@ def choose_threads(args: Namespace, config: ConvBertConfig) -> None:
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """What goes wrong ends the program with one line; status 2 where the user can put it right."""
-    if RANK:  # process 0 speaks for all
+    if RANK:  # process 0 speaks for all, except of errors
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # not cp949, which Windows would redirect in
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
@@ -2053,21 +2086,27 @@ def one_line_errors() -> Iterator[None]:
         yield
         if dist.is_initialized():
             dist.destroy_process_group()
-    except (RuntimeError, MemoryError) as error:
-        text = str(error).partition("\n")[0]
-        full = isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text
-        if WORLD == 1 and not full:
-            raise
-        why = "try a smaller --batch_size" if full else "a process of the run has died or failed"
-        print(f"convbert.py: error: {why} ({text})", file=sys.__stderr__ if RANK else sys.stderr)
-        sys.exit(2 if full else 1)
     except BrokenPipeError:
         os._exit(1)  # whoever read stdout has gone, as `head` does
-    except (UserError, OSError, ModuleNotFoundError) as error:
-        print(f"convbert.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        sys.stderr = sys.__stderr__ if RANK else sys.stderr  # each process tells its own errors
+        who = f"process {RANK}: " if RANK else ""
+        print(f"convbert.py: error: {who}{in_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def in_one_line(error: Exception) -> str:
+    """What the user can do about an error; raises it again where it is a fault of this program."""
+    text = str(error).partition("\n")[0]
+    if isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text:
+        return f"try a smaller --batch_size ({text})"
+    if WORLD > 1 and re.search("gloo|nccl|connection", text, re.IGNORECASE):
+        return f"a process of the run has died or failed ({text})"
+    if isinstance(error, (UserError, OSError, ModuleNotFoundError)):
+        return str(error)
+    raise error
 
 
 # ---- 10. The same, faster ------------------------------------------------------------------------
@@ -2089,38 +2128,49 @@ def convolve_by_band(values: Tensor, kernels: Tensor) -> Tensor:
     return band @ values  # [B, N, T, D]
 
 
-def faster_span_keys(conv: SeparableConv1D, x: Tensor) -> Callable | None:
-    """The form of SeparableConv1D that is faster where x is, or None for its plain form."""
-    if not type(conv.depthwise) is type(conv.pointwise) is nn.Conv1d:
-        return None  # somebody has put other modules in their places
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return span_keys_by_sum if x.is_cuda else None
-    return span_keys_by_image if x.device.type == "cpu" else None
+class DepthwiseConv1d(nn.Conv1d):
+    """nn.Conv1d with one channel a group, in other forms where its own gradient is slow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, T] -> [B, H, T]"""
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if x.device.type == "cpu" and not traced:
+            return depthwise_by_image(x, self.weight)
+        if x.is_cuda and traced:
+            return depthwise_by_sum(x, self.weight)
+        return super().forward(x)
 
 
-def span_keys_by_sum(conv: SeparableConv1D, x: Tensor) -> Tensor:
-    """conv(x), [B, T, A], from the sum of K terms, of which a compiler makes one kernel.
+def depthwise_by_image(x: Tensor, weight: Tensor) -> Tensor:
+    """The convolution of an image one pixel high: 5 to 8 % of an update of small, 16 rows of 128.
 
-    On a GPU the gradient of a depthwise nn.Conv1d takes several times as long.
+    In fp32, whose gradient is the faster one on a CPU.
     """
-    weight = conv.depthwise.weight.squeeze(1).to(x.dtype)  # [H, K]
-    T, K = x.size(1), weight.size(1)
-    padded = F.pad(x, (0, 0, K // 2, K // 2))  # [B, T+K-1, H]
-    spans = functools.reduce(torch.add, (padded[:, j : j + T] * weight[:, j] for j in range(K)))
-    return F.linear(spans, conv.pointwise.weight.squeeze(-1), conv.bias.squeeze(-1))  # [B, T, A]
-
-
-def span_keys_by_image(conv: SeparableConv1D, x: Tensor) -> Tensor:
-    """conv(x), [B, T, A], over the text as an image one pixel high, which copies nothing.
-
-    In fp32, whose gradient is faster on a CPU: 5 to 8 % of an update of small, 16 rows of 128.
-    """
-    weight = conv.depthwise.weight[:, :, None]  # [H, 1, 1, K]
     with torch.autocast("cpu", enabled=False):
-        image = x.to(weight.dtype).mT[:, :, None]  # [B, H, 1, T]
-        image = F.conv2d(image, weight, padding=(0, weight.size(-1) // 2), groups=x.size(-1))
-    spans = image.squeeze(2).mT.to(x.dtype)  # [B, T, H]
-    return F.linear(spans, conv.pointwise.weight.squeeze(-1), conv.bias.squeeze(-1))  # [B, T, A]
+        image, kernels = x.to(weight.dtype)[:, :, None], weight[:, :, None]  # [B, H, 1, T]
+        padding = (0, weight.size(-1) // 2)
+        convolved = F.conv2d(image, kernels, padding=padding, groups=x.size(1))
+    return convolved.squeeze(2).to(x.dtype)  # [B, H, T]
+
+
+def depthwise_by_sum(x: Tensor, weight: Tensor) -> Tensor:
+    """The sum of K terms, of which a compiler makes one kernel for a GPU.
+
+    The gradient of nn.Conv1d takes several times as long there.
+    """
+    T, K = x.size(2), weight.size(2)
+    kernels = weight.squeeze(1).to(x.dtype)  # [H, K]
+    padded = F.pad(x.mT, (0, 0, K // 2, K // 2))  # [B, T+K-1, H]
+    terms = (padded[:, j : j + T] * kernels[:, j] for j in range(K))
+    return functools.reduce(torch.add, terms).mT  # [B, H, T]
+
+
+class PointwiseConv1d(nn.Conv1d):
+    """nn.Conv1d with a kernel of one token, as a matrix product, which copies nothing of x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, T] -> [B, A, T]"""
+        return F.linear(x.transpose(1, 2), self.weight.squeeze(-1)).transpose(1, 2)  # [B, A, T]
 
 
 class Dropout(nn.Dropout):
@@ -2355,10 +2405,9 @@ def settle_test_file(args: Namespace) -> None:
 def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: dict) -> None:
     """Settles updates and peak rate by the batches of an epoch; in a resumed run as they were."""
     for name in SETTLED:
-        value = old.get(name, "None")
-        if name not in args.given and value not in ("None", str(getattr(args, name))):
-            kind = {"learning_rate": float, "precision": str}.get(name, int)
-            setattr(args, name, kind(value))
+        value = old.get(name)
+        if name not in args.given and value not in (None, getattr(args, name)):
+            setattr(args, name, value)
             if name == "precision":
                 print(f"precision {value}, as in the checkpoint", file=sys.stderr)
     updates = batches / args.gradient_accumulation_steps

@@ -144,31 +144,50 @@ def test_separable_convolution_is_its_equation(T):
     same(layer(x), looped_separable(layer, x), 1e-10)
 
 
-@pytest.mark.parametrize("form", [convbert.span_keys_by_sum, convbert.span_keys_by_image])
+@pytest.mark.parametrize("form", [convbert.depthwise_by_sum, convbert.depthwise_by_image])
 @pytest.mark.parametrize("dtype", [torch.double, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("T", [1, 7, 20])
-def test_all_forms_of_the_span_keys_are_one(T, dtype, form, monkeypatch):
-    layer = randomise(convbert.SeparableConv1D(tiny(), 10)).to(dtype)
-    x = torch.randn(2, T, 24, dtype=dtype, requires_grad=True)
-    monkeypatch.setattr(convbert, "faster_span_keys", lambda conv, x: None)
-    plain, ours = layer(x), form(layer, x)
-    assert ours.dtype == plain.dtype == dtype and ours.shape == (2, T, 10)
-    tolerance = {torch.double: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype]
+def test_all_forms_of_the_depthwise_convolution_are_one(T, dtype, form):
+    x = torch.randn(2, 24, T, dtype=dtype, requires_grad=True)
+    weight = torch.randn(24, 1, 5, dtype=dtype, requires_grad=True)
+    same_with_gradients(form(x, weight), F.conv1d(x, weight, padding=2, groups=24), (x, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.float32, torch.bfloat16], ids=str)
+def test_the_pointwise_convolution_is_that_of_torch(dtype):
+    ours = convbert.PointwiseConv1d(24, 10, 1, bias=False).to(dtype)
+    x = torch.randn(2, 24, 7, dtype=dtype, requires_grad=True)
+    same_with_gradients(ours(x), F.conv1d(x, ours.weight), (x, ours.weight))
+
+
+def same_with_gradients(ours, plain, leaves):
+    assert ours.dtype == plain.dtype and ours.shape == plain.shape
+    tolerance = {torch.double: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.05}[ours.dtype]
     assert (ours - plain).abs().max() <= tolerance * plain.abs().max()
-    leaves, out = (x, *layer.parameters()), torch.randn_like(ours)
+    out = torch.randn_like(ours)
     for got, wanted in zip(*(torch.autograd.grad(y, leaves, out) for y in (ours, plain))):
         assert (got - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
-def test_the_form_of_the_span_keys_depends_on_where_they_are_made(monkeypatch):
-    conv, x = convbert.SeparableConv1D(tiny(), 10), torch.zeros(1, 2, 24)
-    assert convbert.faster_span_keys(conv, x) is convbert.span_keys_by_image
-    assert convbert.faster_span_keys(conv, x.to("meta")) is None
+def test_the_form_of_the_depthwise_convolution_depends_on_where_it_is_made(monkeypatch):
+    layer, x = convbert.SeparableConv1D(tiny(), 10), torch.zeros(1, 2, 24)
+    by_image = mock.Mock(wraps=convbert.depthwise_by_image)
+    monkeypatch.setattr(convbert, "depthwise_by_image", by_image)
+    layer(x)
+    layer.to("meta")(x.to("meta"))
+    assert by_image.call_count == 1
     with monkeypatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)
-        assert convbert.faster_span_keys(conv, x) is None
-    conv.pointwise = torch.nn.Sequential(conv.pointwise)
-    assert convbert.faster_span_keys(conv, x) is None
+        convbert.SeparableConv1D(tiny(), 10)(x)
+    assert by_image.call_count == 1
+
+
+def test_hooks_on_both_steps_of_a_span_key_are_called():
+    layer, seen = convbert.SeparableConv1D(tiny(), 10), []
+    for step in (layer.depthwise, layer.pointwise):
+        step.register_forward_hook(lambda module, args, output: seen.append(module))
+    layer(torch.zeros(1, 2, 24))
+    assert seen == [layer.depthwise, layer.pointwise]
 
 
 @conv_types

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import statistics
+import sys
 from unittest import mock
 
 import pytest
@@ -289,6 +290,21 @@ def test_argument_that_is_not_utf8_is_no_traceback(models, tmp_path):
 def test_lack_of_memory_is_told(error, monkeypatch, data, tmp_path):
     monkeypatch.setattr(convbert, "run_model", mock.Mock(side_effect=error))
     check_error(run(*pretraining(data, tmp_path / "run")), "--batch_size")
+
+
+def test_every_process_tells_its_own_errors(monkeypatch, capfd):
+    for rank, said in ((0, "a file is missing"), (1, "process 1: a file is missing")):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):
+            patch.setattr(convbert, "RANK", rank)
+            patch.setattr(sys, "__stderr__", sys.stderr)
+            for name in ("stdout", "stderr"):
+                patch.setattr(sys, name, getattr(sys, name))
+            with convbert.one_line_errors():
+                print("a line of the program")
+                raise convbert.UserError("a file is missing")
+        out, err = capfd.readouterr()
+        assert err.strip() == f"convbert.py: error: {said}"
+        assert bool(out) == (rank == 0)
 
 
 def test_other_trouble_with_memory_keeps_its_traceback(monkeypatch, data, tmp_path):

@@ -75,7 +75,7 @@ def losses(job, tokenizer, precision, compiled=False, steps=4):
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-3), ("bf16", 0.02)])
 @pytest.mark.parametrize("job", ["mlm", "rtd"])
 def test_compiled_updates_are_those_of_the_layers(job, precision, tolerance, tokenizer):
-    with mock.patch.object(convbert, "span_keys_by_sum", wraps=convbert.span_keys_by_sum) as by_sum:
+    with mock.patch.object(convbert, "depthwise_by_sum", wraps=convbert.depthwise_by_sum) as by_sum:
         plain = losses(job, tokenizer, precision)
         assert not by_sum.called  # it is slow where it is not compiled
     compiled = losses(job, tokenizer, precision, compiled=True)

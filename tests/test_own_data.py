@@ -17,6 +17,7 @@ import tracemalloc
 from argparse import Namespace
 from unittest import mock
 
+import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -31,6 +32,7 @@ from helpers import (
     finetuning,
     pretraining,
     read_json,
+    refusal,
     run,
     same,
 )
@@ -232,6 +234,17 @@ def test_classes_of_unequal_size_and_texts_in_two_parts_are_said(config, tmp_pat
     assert "rows: 124 train, 4 dev" in result.err
 
 
+def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
+    rows = [*((f"글 {i}", "흔함") for i in range(30)), ("둘", "드묾"), ("셋", "드묾")]
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *rows])
+    args = Namespace(**vars(ARGS), train_file=path, validation_file=None, test_file=None,
+                     test=False, max_train_samples=None, max_eval_samples=None)
+    parts = np.arange(30), np.arange(30, 32)  # both rows of the rare class are held out
+    with mock.patch.object(convbert, "hold_out", lambda count: parts):
+        convbert.split_examples(args)
+    assert "no row to train on has the label '드묾'" in capsys.readouterr().err
+
+
 def test_a_label_unknown_to_the_training_file_is_told_with_its_line(config, tmp_path):
     train = write_csv(tmp_path / "train.csv", [("text", "label"), *shop_rows(30)])
     rows = [("text", "label"), ("글\n줄", "가격"), ("글", "환불")]
@@ -340,6 +353,22 @@ def test_json_lines_in_all_encodings(encoding, tmp_path):
     (tmp_path / "a.jsonl").write_bytes(text.replace("\n", "\r\n\n").encode(encoding))
     texts, labels, lines = read(tmp_path / "a.jsonl")
     assert list(zip(texts, labels)) == TABLE[1:] and lines == [1, 3, 5, 7, 9]
+
+
+@pytest.mark.parametrize("sep", [",", "\t"])
+def test_blank_lines_are_no_rows_and_may_come_before_the_header(sep, tmp_path):
+    path = tmp_path / "a.csv"
+    table = "\n \n리뷰,분류\n하나,배송\n\n둘,품질\n셋,배송\n".replace(",", sep)
+    path.write_text(table, encoding="utf-8")
+    assert read(path) == (["하나", "둘", "셋"], ["배송", "품질", "배송"], [4, 6, 7])
+    limited = convbert.read_examples(path, ARGS, 2)
+    assert limited.texts == ["하나", "둘"]
+
+
+def test_two_columns_of_one_name_are_told(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "text", "label"), ("a", "b", "1")])
+    message = refusal(convbert.read_examples, path, ARGS)
+    assert "a.csv, line 1: two columns are named 'text'" in message
 
 
 def test_line_numbers_are_right_beyond_a_chunk(tmp_path, monkeypatch):
@@ -495,6 +524,24 @@ def test_a_file_keeps_its_columns_and_order(plain, tmp_path, monkeypatch):
     assert [found[i]["predicted_label"] for i in (0, 13, 39)] == [row["label"] for row in alone]
     assert [found[i]["score"] for i in (0, 13, 39)] == pytest.approx(
         [row["score"] for row in alone], abs=1e-5)
+
+
+def test_columns_of_the_file_are_not_overwritten(plain, tmp_path):
+    names = ("text", "Label", "score", "predicted_label")
+    rows = [("하나", "1", "0.5", "x"), ("둘", "0", "0.3", "y")]
+    path = write_csv(tmp_path / "a.csv", [names, *rows])
+    found = lines_of(predict(plain, "--test_file", path).out)
+    assert [tuple(row[name] for name in names) for row in found] == rows
+    assert [*found[0]] == [*names, "predicted_predicted_label", "predicted_score"]
+
+
+def test_a_program_error_while_predicting_is_not_called_a_full_disk(plain, tmp_path, monkeypatch):
+    def classify(*args):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(convbert, "classify", classify)
+    with pytest.raises(RuntimeError, match="shapes"):
+        predict(plain, "--text=a", "--output_file", tmp_path / "a.jsonl")
 
 
 def test_json_lines_keep_what_each_row_has(plain, tmp_path):
@@ -736,6 +783,15 @@ def test_every_model_folder_holds_its_vocabulary(task, data, tmp_path):
         assert read_json(folder / "tokenizer_config.json") == read_json(
             ROOT / "vocab/tokenizer_config.json")
     assert "transformers cannot read" not in result.err
+
+
+def test_a_vocabulary_that_goes_during_a_run_is_in_its_folders_all_the_same(tmp_path):
+    shutil.copytree(ROOT / "vocab", tmp_path / "vocab")
+    tokenizer = convbert.Tokenizer(tmp_path / "vocab/kowiki.model")
+    shutil.rmtree(tmp_path / "vocab")
+    assert tokenizer.save(tmp_path / "model")
+    for name, kept in (("spiece.model", "kowiki.model"), ("tokenizer.json", "tokenizer.json")):
+        assert (tmp_path / "model" / name).read_bytes() == (ROOT / "vocab" / kept).read_bytes()
 
 
 def test_transformers_fails_on_a_folder_without_files_for_it(data, other, tmp_path):

@@ -391,6 +391,14 @@ def test_handlers_are_those_from_before_after_a_training(failure, data, tmp_path
     assert {number: signal.getsignal(number) for number in SIGNALS} == handlers
 
 
+def test_a_handler_that_is_not_pythons_becomes_the_systems():
+    """signal.getsignal gives None for one, which signal.signal does not take."""
+    found = mock.Mock(return_value=None)
+    with mock.patch.object(convbert.signal, "signal", found), convbert.heard_signals():
+        pass
+    assert {call.args[1] for call in found.call_args_list[-3:]} == {signal.SIG_DFL}
+
+
 def test_a_training_in_a_thread_has_no_handlers(data, tmp_path, reference):
     options, seen = command("mlm", data), []
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -493,6 +501,17 @@ def test_another_config_is_refused(unfinished, data):
         path.write_text(json.dumps(MODEL))
     at = options.index("--config_name")
     refused((*options[:at], "--size", "tiny", *options[at + 2 :]), folder, "config")
+
+
+def test_another_optimizer_is_refused(unfinished, monkeypatch):
+    def sgd(model, args):
+        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+        for group in optimizer.param_groups:
+            group["scale"] = 1.0
+        return optimizer
+
+    monkeypatch.setattr(convbert, "make_optimizer", sgd)
+    refused(*unfinished, "optimizer")
 
 
 def test_no_resume_is_refused_where_there_are_checkpoints(unfinished, finished):
