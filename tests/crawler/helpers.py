@@ -19,8 +19,10 @@ CRAWLER, SAMPLE = ROOT / "web-crawler", ROOT / "web-crawler/sample"
 SAMPLE_XML = (SAMPLE / "kowiki-sample.xml").read_bytes()
 sys.path.insert(0, str(CRAWLER))
 import common  # noqa: E402
-import dump  # noqa: E402, F401  for the tests
+import dump  # noqa: E402, F401  this and the others for the tests
 import kowiki  # noqa: E402
+import naver_movie  # noqa: E402, F401
+import vocabulary  # noqa: E402, F401
 
 
 def run(module, *options):

@@ -26,12 +26,18 @@ import numpy as np
 import pytest
 import sentencepiece
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
-import common
-import naver_movie
+from crawler import helpers
+from crawler.helpers import (
+    CRAWLER,
+    ROOT,
+    SAMPLE,
+    check_error,
+    check_success,
+    common,
+    naver_movie,
+    read_json,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-CRAWLER, SAMPLE = ROOT / "web-crawler", ROOT / "web-crawler/sample"
 TOP = "nsmc-cc0670e872d4ac27bfe36c87456783004b39ef6c/"  # the folder that GitHub puts all into
 AT = "/nsmc.zip"
 KEPT = "nsmc-cc0670e.zip"
@@ -43,34 +49,7 @@ RAW = {"2.json": b"hello\n", "10.json": b"[]", "100.json": b"[1]\n", "B.json": b
 
 
 def run(*options):
-    """main() in this process: code, out, err. All but SystemExit would be a traceback."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (mock.patch("sys.argv", ["naver_movie.py", *map(str, options)]),
-          contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
-        try:
-            common.run(naver_movie.main)
-        except SystemExit as end:
-            code = end.code or 0
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
-
-
-def check_error(result, *names):
-    """The last line of stderr says what is wrong, the status is 2."""
-    assert result.code == 2, result.out + result.err
-    assert "Traceback" not in result.err
-    last = result.err.splitlines()[-1]
-    assert "error:" in last
-    for name in names:
-        assert str(name) in last
-
-
-def check_success(result):
-    assert result.code == 0, result.err
-    return result
-
-
-def read_json(path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return helpers.run(naver_movie, *options)
 
 
 def start(code, **env):

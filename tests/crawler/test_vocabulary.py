@@ -1,8 +1,6 @@
 """The vocabulary: the one that is shipped, and those that `kowiki.py --stage vocab` makes."""
 
-import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -12,19 +10,14 @@ import sys
 import tempfile
 import unicodedata
 from pathlib import Path
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import sentencepiece
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
-import common
-import kowiki
-import vocabulary
+from crawler import helpers
+from crawler.helpers import CRAWLER, ROOT, SAMPLE, check_success, kowiki, run, vocabulary
 
-ROOT = Path(__file__).resolve().parents[2]
-CRAWLER, SAMPLE = ROOT / "web-crawler", ROOT / "web-crawler/sample"
 MODEL = ROOT / "vocab/kowiki.model"
 SPECIAL = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[SEP]", "[CLS]", "[MASK]"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -60,30 +53,14 @@ def shipped():
 
 
 def vocab(folder, *more):
-    """`kowiki.py --stage vocab` in this process: code, out, err. Only SystemExit is caught."""
-    options = ["--stage", "vocab", "--output_dir", folder, "--vocab_dir", folder,
-               "--vocab_size", 2000, *more]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (mock.patch("sys.argv", ["kowiki.py", *map(str, options)]),
-          contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)):
-        try:
-            common.run(kowiki.main)
-        except SystemExit as end:
-            code = end.code or 0
-    return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+    return run(kowiki, "--stage", "vocab", "--output_dir", folder, "--vocab_dir", folder,
+               "--vocab_size", 2000, *more)
 
 
 def check_error(result, *names):
-    """One line on stderr says what is wrong, the status is 2."""
-    assert result.code == 2, result.err
+    """One line on stderr, and nothing before it."""
     assert len(result.err.splitlines()) == 1
-    for name in names:
-        assert str(name) in result.err
-
-
-def check_success(result):
-    assert result.code == 0, result.err
-    return result
+    helpers.check_error(result, *names)
 
 
 def pieces_of(path):
