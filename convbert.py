@@ -36,7 +36,7 @@ Departures from the authors' code:
   - Both convolutions, depthwise and span-based, see zeros at padding (`conv_padding_mask`).
   - 30 % of the tokens are masked, not 15 %.  The masked LM masks 80/10/10, as BERT does.
   - Pretraining has no dropout.  Adam corrects its bias.
-  - Hugging Face's are all names, the classifier's hidden layer, and A = H/2 for any head_ratio.
+  - All names, the classifier's hidden layer, and A = H/2 for any head_ratio follow Hugging Face.
 
     python convbert.py --task pretrain       # on Korean Wikipedia, into runs/pretrain
     python convbert.py --task finetune       # on NSMC's film reviews, into runs/finetune
@@ -205,7 +205,9 @@ class ConvBertConfig:
             values["id2label"] = dict(sorted(labels.items()))
             return cls(**{name: values[name] for name in names if name in values} | changes)
         except FileNotFoundError:
-            raise UserError(f"{path}: no such file; train a model first, or see --size") from None
+            unfinished = checkpoints(path.parent)
+            hint = f"unfinished; name {unfinished[-1]}" if unfinished else "name a model's folder"
+            raise UserError(f"{path}: no such file; {hint}") from None
         except (UserError, OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: {error}") from None
 
@@ -860,7 +862,10 @@ def text_encoding(path: Path | str) -> str:
     Raises UserError, with the number of the line, for a file in none of them.
     """
     with open(path, "rb") as file:
-        marked = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        head = file.read(4)
+    if head == b"PK\x03\x04":
+        raise UserError(f"{path}: an Excel workbook, or another zip file; save it as CSV (UTF-8)")
+    marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp949"):
         with contextlib.suppress(UnicodeDecodeError), open(path, encoding=encoding) as text:
             while text.read(1 << 24):
@@ -930,8 +935,8 @@ def padded(ids: list[Tensor], pad: int, multiple: int = 1) -> dict[str, Tensor]:
 # ---- 6. Labelled texts ---------------------------------------------------------------------------
 CHUNK = 2048  # rows that are read, and texts that are predicted, at a time
 TEXT_COLUMNS = ("document", "text", "sentence", "review", "comment", "content",
-                "리뷰", "문장", "본문", "내용", "텍스트", "댓글")
-LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment",
+                "리뷰", "문장", "본문", "내용", "텍스트", "댓글", "후기")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target",
                  "라벨", "레이블", "분류", "감정", "감성", "카테고리")
 
 
@@ -970,13 +975,15 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
                 file.seek(0)
                 yield from read_json_lines(path, file, limit)
                 return
-        tabs = "\t" in header
-        names = next(csv.reader([header], delimiter="\t" if tabs else ","), [])
+        if header.strip() == "[" or header.startswith("[{"):
+            raise UserError(f"{path}: a JSON array; write it as JSON lines, an object a line")
+        separator = next((mark for mark in "\t,;" if mark in header), ",")
+        names = next(csv.reader([header], delimiter=separator), [])
         if twice := [name for name, count in Counter(names).items() if name and count > 1]:
             raise UserError(f"{path}, line {blank + 1}: two columns are named {twice[0]!r}")
-        nsmc = names == ["id", "document", "label"] and tabs
+        nsmc = names == ["id", "document", "label"] and separator == "\t"
         line, left = blank + 2, limit or sys.maxsize
-        with pandas.read_csv(path, sep="\t" if tabs else ",", quoting=3 if nsmc else 0, dtype=str,
+        with pandas.read_csv(path, sep=separator, quoting=3 if nsmc else 0, dtype=str,
                              keep_default_na=False, skip_blank_lines=False, skiprows=blank,
                              encoding=encoding, chunksize=CHUNK) as chunks:
             for chunk in chunks:
@@ -988,9 +995,12 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
                 line += height.sum()
                 if nsmc:
                     chunk["document"] = unquoted(chunk["document"])
-                elif tabs and any(chunk[name].str.contains("\t").any() for name in chunk):
+                elif separator == "\t" and any(chunk[k].str.contains("\t").any() for k in chunk):
                     raise UserError(f"{path}, line {chunk.index[0]} or later: a quotation mark "
                                     "opens a field that holds a tab; double it, or quote the field")
+                if height.max() > 20:
+                    print(f"{path}, line {chunk.index[height.argmax()]}: a row of {height.max()} "
+                          "lines; is a quotation mark too many?", file=sys.stderr)
                 rows = chunk[(chunk != "").any(axis=1)][:left]  # a blank line is no row
                 yield rows
                 left -= len(rows)
@@ -999,7 +1009,9 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except ValueError as error:  # pandas' own are such
-        raise UserError(f"{path}: not a readable table ({' '.join(str(error).split())})") from None
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable table ({why}); a text that holds a comma needs "
+                        "quotation marks around it") from None
 
 
 def unquoted(texts: Any) -> Any:
@@ -1027,12 +1039,15 @@ def read_json_lines(path: Path | str, file: IO[str], limit: int | None) -> Itera
 def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: Any) -> str:
     """The column that an option names, or the one with a usual name.  UserError if in doubt."""
     names = [str(name) for name in table]
-    found = [name for name in names if name.strip().lower() in usual]
-    if given in names:
-        return given
-    if given or len(found) != 1:
-        listed = ", ".join(names)
-        raise UserError(f"{path}, line 1: {option} must name one of the columns {listed}")
+    if given:
+        found = [name for name in names if name.strip() == given.strip()]
+        why = f"no column {given!r}"
+    else:
+        found = [name for name in names if name.strip().lower() in usual]
+        why = f"is it {' or '.join(found)}?" if found else "no column has a usual name"
+    if len(found) != 1:
+        listed = ", ".join(map(repr, names[:20]))
+        raise UserError(f"{path}, line 1: {why}; {option} must name one of {listed}")
     return found[0]
 
 
@@ -1069,6 +1084,8 @@ def check_text(value: Any, where: str) -> str:
 
 def clean_label(value: Any, where: str, may_lack: bool) -> str:
     """A label as a name.  UserError for none, and for a number with a decimal point."""
+    if isinstance(value, (list, dict)):
+        raise UserError(f"{where}: label {value!r} is neither a word nor a whole number")
     name = "" if value is None or value != value else str(value).strip()
     if not name and not may_lack:
         raise UserError(f"{where}: has no label")
@@ -1198,6 +1215,11 @@ def describe_parts(parts: dict[str, Examples], names: dict[int, str]) -> None:
     """Says on stderr how large the parts are, what stands in two, and which classes are rare."""
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     print(f"{parts['train'].path}: {len(names)} classes; rows: {sizes}", file=sys.stderr)
+    if names == NSMC_LABELS:
+        print("labels 0 and 1 are called negative and positive", file=sys.stderr)
+    for name, part in parts.items():
+        if empty := sum(not text.strip() for text in part.texts):
+            print(f"{empty:,} of the {name} texts are empty", file=sys.stderr)
     for one, other in itertools.combinations(parts, 2):
         known = {text for text in parts[one].texts if text.strip()}
         if shared := sum(text in known for text in parts[other].texts):
@@ -1566,15 +1588,21 @@ class Classifier:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str | None = None,
-                        **options: Any) -> "Classifier":
-        """The classifier of a folder, on the best device if none is given.  Raises UserError."""
+                        vocab_file: Path | str | None = None, **options: Any) -> "Classifier":
+        """The classifier of a folder, on the best device if none is given.  Raises UserError.
+
+        vocab_file: its SentencePiece model, for a folder that holds none.
+        """
         model = ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
-        tokenizer = Tokenizer(Path(folder, Tokenizer.FILE))
+        given = Namespace(model_name_or_path=folder, vocab_file=vocab_file)
+        tokenizer = Tokenizer(vocabulary_of(given))
         return cls(model.to(choose_device(device)), tokenizer, **options)
 
     def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
         """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
         texts = [texts] if isinstance(texts, str) else texts
+        for number, text in enumerate(texts):
+            check_text(text, f"text {number}")
         ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
         self.cut += cut
         logits = classify(self.model, ids, self.batch_size, self.precision)  # [n, C]
@@ -1607,6 +1635,8 @@ def predict(args: Namespace) -> None:
                 print(json.dumps(row | new, ensure_ascii=False), file=out)
             out.flush()
             count += len(rows)
+    if count == 0:
+        print("there was no text to predict", file=sys.stderr)
     say_cut(classifier.cut, count, args)
 
 
@@ -1645,9 +1675,14 @@ def lines_of_stdin() -> Iterator[list[str]]:
 
     def read() -> None:
         try:
-            stdin.reconfigure(encoding="utf-8-sig", errors="replace")
-            for line in stdin:
-                waiting.put(line.rstrip("\r\n"))
+            odd: Counter[str] = Counter()  # lines in another encoding than UTF-8
+            for line in stdin.buffer:
+                text, encoding = decoded(line)
+                waiting.put(text.rstrip("\r\n"))
+                odd[encoding] += 1
+            for encoding in odd.keys() - {"utf-8-sig"}:
+                print(f"stdin: {odd[encoding]:,} lines are not UTF-8; read as {encoding}",
+                      file=sys.stderr)
             waiting.put(None)
         except Exception as error:  # whatever a thread cannot tell
             waiting.put(UserError(f"stdin cannot be read ({error})"))
@@ -1667,6 +1702,14 @@ def lines_of_stdin() -> Iterator[list[str]]:
         if pause and lines:
             yield lines
             lines = []
+
+
+def decoded(line: bytes) -> tuple[str, str]:
+    """(the text of a line, its encoding): what is neither UTF-8 nor cp949 has a mark for it."""
+    for encoding in ("utf-8-sig", "cp949"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return line.decode(encoding), encoding
+    return line.decode("utf-8", errors="replace"), "damaged UTF-8"
 
 
 def visualize(args: Namespace) -> None:
@@ -1795,7 +1838,8 @@ class RunFolder:
     def __init__(self, args: Namespace):
         self.args, self.path = args, args.output_dir
         self.bar = tqdm(total=1.0, desc=args.task, mininterval=1 if sys.stderr.isatty() else 30,
-                        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} {postfix}")
+                        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} "
+                                   "{postfix}", delay=1)  # an error comes without a bar
 
     def resume(self, model: ConvBertPreTrainedModel, optimizer: Optimizer,
                batches_per_epoch: int) -> Progress:
@@ -1862,7 +1906,7 @@ class RunFolder:
         setproctitle(f"convbert {self.args.task} step {progress.step} {text.format(**record)}")
 
     def keep_scores(self, progress: Progress, model: nn.Module, evaluate: Callable) -> None:
-        """Logs evaluate(model); progress.best is the one of highest accuracy, with the weights."""
+        """Logs evaluate(model); progress.best is the best so far by accuracy, with its weights."""
         with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
             scores = evaluate(model)
         if not math.isfinite(scores["eval_loss"]):
@@ -1871,7 +1915,9 @@ class RunFolder:
         record = {"step": progress.step} | scores
         progress.evals.append(record)
         self.write_log(record)
-        if scores.get("eval_accuracy", -1) > progress.best.get("eval_accuracy", -1):
+        rank = [(e.get("eval_accuracy", 0), -e.get("eval_loss", math.inf))
+                for e in (scores, progress.best)]
+        if "eval_accuracy" in scores and rank[0] > rank[1]:  # of equal ones the one of lower loss
             weights = {name: w.to("cpu", copy=True) for name, w in model.state_dict().items()}
             progress.best = record | {"model": weights}
 
@@ -1956,7 +2002,7 @@ def compare_options(old: dict[str, Any], new: dict[str, Any], here: str) -> None
     different = [name for name in new if old.get(name) != new[name]]
     if fatal := [name for name in different if name not in INEXACT]:
         raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
-                        "--overwrite_output_dir ends it")
+                        "--overwrite_output_dir deletes it and starts anew")
     for name in different:
         print(f"{name} was {old.get(name)} and is {new[name]}: the run goes on, no longer exact to "
               "the byte", file=sys.stderr)
@@ -2203,12 +2249,13 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
         "device": (str, None, "cpu, cuda or mps.  [the best there is]"),
         "precision": (["auto", "fp32", "bf16"], "auto", "auto: bf16 where it is fast."),
         "num_threads": (int, None, "CPU threads.  [all cores; 1 for a small job]"),
-        "max_seq_length": (int, 128, "Tokens in a row of text; at most, in a labelled text."),
+        "max_seq_length": (int, 128, "Tokens of a row; longer labelled texts are cut."),
         "batch_size": (int, {"pretrain": 16, "else": 32}, "Rows or texts in a batch."),
         "vocab_file": (str, None, "SentencePiece model.  [the model's own, or vocab/kowiki.model]"),
+        "max_eval_samples": (int, None, "Uses only the first so many rows or texts to score."),
     },
     "model, one of": {
-        "model_name_or_path": (str, None, "Folder to start from or to use.  [said at the start]"),
+        "model_name_or_path": (str, None, "Folder to start from or to use.  [printed]"),
         "config_name": (str, None, "config.json of a new model.  [the one beside this file]"),
         "size": ([*SIZES], None, "Makes a new model of a published size."),
     },
@@ -2218,7 +2265,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
         "mlm_probability": (float, 0.3, "Share of the tokens to be predicted."),
         "compile": (bool, False, "Compiles the layers, for a GPU."),
     },
-    "finetune, evaluate": {
+    "finetune, evaluate, predict": {
         "train_file": (str, None, "Labelled texts: TSV, CSV or JSON lines.  [NSMC's]"),
         "test_file": (str, None, "Texts to score or predict.  [NSMC's; a part of --train_file]"),
         "test": (bool, True, "Scores the test part when trained."),
@@ -2235,12 +2282,11 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
     "training": {
         "validation_file": (str, None, "Held-out texts.  [a part of those to train on]"),
         "max_train_samples": (int, None, "Uses only the first so many rows or texts."),
-        "max_eval_samples": (int, None, "Uses only the first so many rows or texts to score."),
         "gradient_accumulation_steps": (int, 1, "Batches in an update."),
-        "learning_rate": (float, None, "Peak.  [pretrain 0.256/H, rtd 0.128/H; finetune 0.1024/H]"),
+        "learning_rate": (float, None, "Peak.  [0.256/hidden_size; rtd 0.128/, finetune 0.1024/]"),
         "warmup_ratio": (float, 0.1, "Share of the run in which the rate rises."),
         "weight_decay": (float, 0.01, "AdamW's; spares biases and LayerNorms."),
-        "layer_decay": (float, {"finetune": 0.9, "else": 1.0}, "Rate of a layer over the next's."),
+        "layer_decay": (float, {"finetune": 0.9, "else": 1.0}, "Rate of a layer over that above."),
     },
     "length of a training, one of": {
         "max_steps": (int, None, "Updates."),
@@ -2306,8 +2352,10 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
-        near = difflib.get_close_matches(unknown[0].partition("=")[0], known, 1)
-        hint = f"did you mean {near[0]}?" if near else "--help lists them"
+        name = unknown[0].partition("=")[0]
+        near = [option for option in known if "_" in option and option.strip("-") in name]
+        near = near or difflib.get_close_matches(name, known, 1, cutoff=0.7)
+        hint = f"did you mean {near[-1]}?" if near else "--help lists them"
         complain(f"{unknown[0]}: no such option; {hint}")
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
@@ -2326,6 +2374,15 @@ def settle(args: Namespace) -> None:
             if isinstance(default, dict):
                 default = default.get(args.task, default["else"])
             setattr(args, name, default)
+    for title, group in OPTIONS.items():
+        tasks = [task for task in TASKS if task in title]
+        tasks = tasks or (["pretrain", "finetune"] if "training" in title else [*TASKS])
+        for name in group:
+            if name in args.given and args.task not in tasks:
+                print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
+    if (args.size or args.config_name) and args.task not in ("pretrain", "finetune"):
+        raise UserError("--size and --config_name make a new model, which only --task pretrain and "
+                        "finetune can use")
     if args.compile and args.task != "pretrain":
         raise UserError("--compile: only for --task pretrain, whose batches have one shape")
     sample = settle_data(args)
@@ -2378,7 +2435,9 @@ def settle_start(args: Namespace, sample: bool) -> None:
         args.model_name_or_path = found[0]
         print(f"model: {found[0]}", file=sys.stderr)
     elif args.task in ("pretrain", "finetune"):
-        args.size = "tiny" if sample else None  # all that the bundled sample can teach
+        if sample:  # it can teach no more
+            args.size = "tiny"
+            print("model: --size tiny, for the sample; or name a --config_name", file=sys.stderr)
         if args.task == "finetune":
             print("model: none is pretrained; training begins with random weights", file=sys.stderr)
     else:

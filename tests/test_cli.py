@@ -80,6 +80,8 @@ def bad(models, tmp_path_factory):
         (folder / name).write_text(text, encoding="utf-8")
     mixed = "id\tdocument\tlabel\n1\t가\t0\n".encode() + b"2\t\xff\t1\n"
     (folder / "mixed.tsv").write_bytes(mixed)
+    (folder / "book.xlsx").write_bytes(b"PK\x03\x04" + bytes(99))
+    (folder / "unfinished/checkpoint-38").mkdir(parents=True)
     return folder
 
 
@@ -120,6 +122,10 @@ TABLES = {
                     '{"text": "b", "scores": {"x": 0.5, "y": 0.3}}\n',
     "strange.jsonl": '{"text": "a", "scores": {"x": 0.5, "y": 0.5}}\n{"text": "b", "scores": 1}\n',
     "soft.jsonl": "".join(f'{{"text": "{c}", "scores": {{"x": 0.5, "y": 0.5}}}}\n' for c in "abcd"),
+    "list.jsonl": '{"text": "a", "label": ["x"]}\n{"text": "b", "label": ["y"]}\n',
+    "array.json": '[{"text": "a", "label": 0},\n {"text": "b", "label": 1}]\n',
+    "indented.json": '[\n  {"text": "a", "label": 0}\n]\n',
+    "twice.csv": "text,label,label\na,0,1\nb,1,0\n",
     "two.jsonl": '{"text": "a", "label": "x", "scores": {"x": 0.9, "y": 0.1}}\n'
                  '{"text": "b", "label": "y", "scores": {"x": 0.1, "y": 0.9}}\n',
 }
@@ -163,13 +169,16 @@ MISTAKES = {  # name: the options, and what the message must contain
     "weights missing": (LOAD + "{bad}/noweights", "bad/noweights"),
     "model missing": (LOAD + "{bad}/none", "bad/none/config.json: no such file"),
     "model to predict missing": (USE + "{bad}/none --text a", "bad/none/config.json: no such file"),
+    "model unfinished": (USE + "{bad}/unfinished --text a", "unfinished/checkpoint-38"),
+    "new model to predict with": (USE[: USE.index("--model")] + "--size tiny --text a", "--size"),
+    "new model to evaluate": ("--task evaluate --config_name config.json", "--config_name"),
     "model folder empty": (LOAD + "{bad}/folder", "bad/folder"),
     "no such columns": (TUNE + "{bad}/columns.tsv", "columns.tsv", "--text_column_name",
-                        "id, contents, label"),
+                        "'id', 'contents', 'label'"),
     "two columns of text": (OWN + "{bad}/doubt.csv", "doubt.csv", "--text_column_name",
-                            "text, review, label"),
+                            "is it text or review?"),
     "no such column": (KNOWN + "--label_column_name 분류", "ratings_train.txt",
-                       "--label_column_name", "id, document, label"),
+                       "no column '분류'", "--label_column_name", "'id', 'document', 'label'"),
     "label unknown to the model": (TEST + "{bad}/labels.tsv", "labels.tsv, line 3", "'good'",
                                    "negative, positive"),
     "reviews missing": (TUNE + "{bad}/none.tsv", "bad/none.tsv"),
@@ -187,6 +196,11 @@ MISTAKES = {  # name: the options, and what the message must contain
     "mistake below a text of lines": (OWN + "{bad}/lines.csv", "lines.csv, line 7"),
     "quotation mark over tabs": (OWN + "{bad}/tabs.tsv", "tabs.tsv, line"),
     "a comma too many": (OWN + "{bad}/more.csv", "more.csv", "line 3"),
+    "workbook": (OWN + "{bad}/book.xlsx", "book.xlsx", "Excel", "CSV"),
+    "JSON array": (OWN + "{bad}/array.json", "array.json", "JSON lines"),
+    "JSON array, indented": (OWN + "{bad}/indented.json", "indented.json", "JSON lines"),
+    "list for a label": (OWN + "{bad}/list.jsonl", "list.jsonl, line 1", "label ['x']"),
+    "two columns of one name": (OWN + "{bad}/twice.csv", "twice.csv, line 1", "'label'"),
     "JSON cut off": (OWN + "{bad}/broken.jsonl", "broken.jsonl, line 2"),
     "a number for a text": (OWN + "{bad}/number.jsonl", "number.jsonl, line 2"),
     "a row without text": (OWN + "{bad}/textless.jsonl", "textless.jsonl, line 2"),
@@ -200,7 +214,8 @@ MISTAKES = {  # name: the options, and what the message must contain
                              "good"),
     "test file missing": (TEST + "{bad}/none.tsv", "bad/none.tsv"),
     "test file empty": (TEST + "{bad}/empty", "bad/empty"),
-    "test file without columns": (TEST + "{bad}/columns.tsv", "columns.tsv", "id, contents, label"),
+    "test file without columns": (TEST + "{bad}/columns.tsv", "columns.tsv",
+                                  "'id', 'contents', 'label'"),
     "test file of numbers": (TEST + "{bad}/float.csv", "float.csv, line 2", "1.0"),
     "no classifier to evaluate": (LOAD + "{models}/plain", "plain/model.safetensors", "classifier"),
     "no classifier to predict": (USE + "{models}/plain --text a", "plain/model.safetensors",
@@ -223,6 +238,8 @@ MISTAKES = {  # name: the options, and what the message must contain
     "unknown device": (NEW + "--device tpu", "--device tpu"),
     "unknown option": (NEW + "--learning_rat 1", "--learning_rat", "did you mean --learning_rate?"),
     "unknown option with a value": (NEW + "--batchsize=3", "did you mean --batch_size?"),
+    "option of Hugging Face's": (NEW + "--per_device_train_batch_size 8",
+                                 "did you mean --batch_size?"),
     "unlike any option": (NEW + "--qqqqqq", "--qqqqqq", "--help"),
     "unknown task": ("--task train", "--task", "train", "pretrain", "finetune"),
     "no task": ("--size tiny", "--task is missing", "pretrain, finetune, evaluate, predict"),
@@ -242,6 +259,16 @@ def test_mistake_is_told_in_one_line_and_touches_nothing(mistake, data, models, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
+def test_options_that_a_task_does_not_use_are_said(data, models, tmp_path):
+    result = run(*pretraining(data, tmp_path / "run", "--max_steps", 1, "--train_file", "mine.csv"))
+    assert result.code == 0 and "--train_file: not used by --task pretrain" in result.err
+    result = run("--task", "predict", "--model_name_or_path", models / "tuned", *CHEAP, "--text=a",
+                 "--mlm_probability", 0.2, "--max_steps", 3)
+    assert re.findall(r"--\w+(?=: not used)", result.err) == ["--mlm_probability", "--max_steps"]
+    assert "not used" not in run(*finetuning(data, tmp_path / "tuned", "--max_steps", 1,
+                                             "--max_eval_samples", 8, "--size", "tiny")).err
+
+
 def test_missing_gpu_is_told(data, used):
     result = run(*pretraining(data, used, "--device", "cuda"))
     check_error(result, "--device cuda", "not here", "the best is ")

@@ -245,6 +245,17 @@ def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
     assert "no row to train on has the label '드묾'" in capsys.readouterr().err
 
 
+def test_empty_texts_and_the_names_of_0_and_1_are_said(tmp_path, capsys):
+    rows = [("text", "label"), *((f"글 {i}" if i % 3 else " ", i % 2) for i in range(30))]
+    path = write_csv(tmp_path / "a.csv", rows)
+    convbert.split_examples(Namespace(**vars(ARGS), train_file=path, validation_file=path,
+                                      test_file=None, test=False, max_train_samples=None,
+                                      max_eval_samples=None))
+    err = capsys.readouterr().err
+    assert "10 of the train texts are empty" in err and "10 of the dev texts are empty" in err
+    assert "labels 0 and 1 are called negative and positive" in err
+
+
 def test_a_label_unknown_to_the_training_file_is_told_with_its_line(config, tmp_path):
     train = write_csv(tmp_path / "train.csv", [("text", "label"), *shop_rows(30)])
     rows = [("text", "label"), ("글\n줄", "가격"), ("글", "환불")]
@@ -369,6 +380,24 @@ def test_two_columns_of_one_name_are_told(tmp_path):
     path = write_csv(tmp_path / "a.csv", [("text", "text", "label"), ("a", "b", "1")])
     message = refusal(convbert.read_examples, path, ARGS)
     assert "a.csv, line 1: two columns are named 'text'" in message
+
+
+def test_semicolons_separate_where_there_is_no_comma(tmp_path):
+    path = write_csv(tmp_path / "a.csv", TABLE, sep=";")
+    assert list(zip(*read(path)[:2])) == TABLE[1:]
+
+
+def test_a_quotation_mark_too_many_is_said(tmp_path, capsys):
+    rows = [f"글 {i},배송" for i in range(25)]
+    rows = ["리뷰,분류", '"최고의 제품,품질', *rows, '"또,가격', "끝,가격"]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    read(tmp_path / "a.csv")
+    assert "a.csv, line 2: a row of 27 lines; is a quotation mark" in capsys.readouterr().err
+
+
+def test_blanks_around_the_name_of_a_column_do_not_matter(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [(" 글 ", "부류"), ("하나", "x"), ("둘", "y")])
+    assert read(path, text_column_name="글", label_column_name=" 부류")[0] == ["하나", "둘"]
 
 
 def test_line_numbers_are_right_beyond_a_chunk(tmp_path, monkeypatch):
@@ -682,6 +711,22 @@ def test_no_stdin_and_no_text_is_told(plain, monkeypatch):
     assert "there is no stdin; give --text or --test_file" in err.getvalue()
 
 
+def test_stdin_in_another_encoding_is_read_and_said(plain):
+    text = "다시 보고 싶은 영화"
+    result = predict(plain, stdin=f"{text}\n".encode("cp949") + f"{text}\n".encode())
+    assert [row["text"] for row in lines_of(result.out)] == [text, text]
+    assert "stdin: 1 lines are not UTF-8; read as cp949" in result.err
+    result = predict(plain, stdin=f"{text}\n".encode() + b"\xff\xff\n")
+    assert [row["text"] for row in lines_of(result.out)] == [text, "\ufffd\ufffd"]
+    assert "stdin: 1 lines are not UTF-8; read as damaged UTF-8" in result.err
+
+
+def test_no_text_at_all_is_said(plain, tmp_path):
+    assert "no text" in predict(plain).err
+    path = write_csv(tmp_path / "a.csv", [("text", "label")])
+    assert "no text" in predict(plain, "--test_file", path).err
+
+
 def test_stdin_that_cannot_be_read_ends_the_program(plain, tmp_path):
     """And does not let it wait for ever: here it is open for writing only."""
     options = ["--task", "predict", "--model_name_or_path", str(plain), *CHEAP]
@@ -722,6 +767,15 @@ def test_docstring_example_runs(plain, tmp_path, monkeypatch):
     exec(first, scope)
     (answer,), (shown,) = eval(second, scope), eval(lines[lines.index(">>> " + second) + 1])
     assert {k: type(v) for k, v in answer.items()} == {k: type(v) for k, v in shown.items()}
+
+
+def test_a_classifier_may_be_given_its_vocabulary(plain, tmp_path):
+    bare = shutil.copytree(plain, tmp_path / "bare")
+    (bare / "spiece.model").unlink()
+    assert "--vocab_file" in refusal(Classifier.from_pretrained, bare)
+    classify = Classifier.from_pretrained(bare, vocab_file=ROOT / "vocab/kowiki.model")
+    assert classify("글") == Classifier.from_pretrained(plain)("글")
+    assert refusal(classify, ["글", None]).startswith("text 1")
 
 
 @pytest.mark.parametrize("mask", [True, False])
