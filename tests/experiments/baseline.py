@@ -17,6 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import convbert
 
 
+def features_of():
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train_file", required=True, help="Reviews in NSMC's format.")
@@ -25,7 +29,7 @@ def main():
     options, began = parser.parse_args(), time.perf_counter()
     texts, labels = convbert.read_reviews(options.train_file)
     training, held_out = convbert.hold_out(len(texts))
-    features = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, sublinear_tf=True)
+    features = features_of()
     X, dev = features.fit_transform(texts[training]), features.transform(texts[held_out])
     models = {C: LogisticRegression(C=C, solver="liblinear").fit(X, labels[training])
               for C in (1, 3, 10)}

@@ -1,0 +1,108 @@
+"""One model from several: a shared start, the average of their weights, and soft labels of a blend.
+
+    teacher.py start   --models runs/reviews --output_dir runs/start
+    teacher.py average --models runs/42 runs/43 runs/44 --output_dir runs/average
+    teacher.py label   --models runs/42 runs/43 runs/44 --train_file ratings_train.txt \
+                       --texts reviews.txt --output soft.jsonl
+
+Only models with the same start can be averaged: with the same head, drawn once, but another --seed
+for the order and dropout (Wortsman et al. 2022, arXiv 2203.05482).  `label` adds up the mean logits
+of the models and those of a regression on character n-grams, which needs scikit-learn.  It writes
+soft.jsonl for `--task finetune --train_file`, and dev.jsonl for its `--validation_file`: the rows
+that `--task finetune` holds out.  They teach nobody, and the accuracy on them is printed.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import convbert
+from convbert import Classifier, ConvBertForSequenceClassification
+
+
+def start(options):
+    """A classifier with a new head, from which all seeds begin."""
+    torch.manual_seed(42)
+    save(ConvBertForSequenceClassification.from_pretrained(options.models[0]), options)
+
+
+def average(options):
+    """The mean of each weight."""
+    models = [ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
+              for folder in options.models]
+    weights = [model.state_dict() for model in models]
+    mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
+    models[0].load_state_dict(mean)
+    save(models[0], options)
+
+
+def save(model, options):
+    model.save_pretrained(options.output_dir)
+    convbert.Tokenizer(options.models[0] / convbert.Tokenizer.FILE).save(options.output_dir)
+
+
+def logits_of(folders, texts):
+    """log p(positive) - log p(negative), the mean over the models: float [n]."""
+    total = np.zeros(len(texts))
+    for folder in folders:
+        classify = Classifier.from_pretrained(folder)
+        for first in range(0, len(texts), convbert.CHUNK):
+            part = [*texts[first : first + convbert.CHUNK]]
+            scores = [answer["scores"] for answer in classify(part, all_scores=True)]
+            p = np.clip([score["positive"] for score in scores], 1e-6, 1 - 1e-6)
+            total[first : first + len(part)] += np.log(p / (1 - p))
+    return total / len(folders)
+
+
+def label(options):
+    from baseline import features_of  # needs scikit-learn
+    from sklearn.linear_model import LogisticRegression
+
+    texts, labels = convbert.read_reviews(options.train_file)
+    training, held_out = convbert.hold_out(len(texts))
+    features = features_of()
+    X = features.fit_transform(texts[training])
+    regression = LogisticRegression(C=options.C, solver="liblinear").fit(X, labels[training])
+
+    def blend(some):
+        ngrams = regression.decision_function(features.transform(some))
+        return logits_of(options.models, some) + options.weight * ngrams
+
+    right = (blend(texts[held_out]) > 0) == labels[held_out]
+    print(f"dev accuracy of the blend: {right.mean():.4f}")
+    held = convbert.Examples(options.train_file, [*texts[held_out]], [*map(str, labels[held_out])])
+    convbert.keep_examples(held, options.output.with_name("dev.jsonl"))
+    lines = [line.strip() for line in options.texts.read_text(encoding="utf-8").splitlines()]
+    known = set(texts[held_out])
+    lines = [line for line in lines if line and line not in known]
+    rows = [{"text": line} for line in lines]
+    rows += [{"text": texts[i], "label": int(labels[i])} for i in training]
+    p = 1 / (1 + np.exp(-blend(np.array([row["text"] for row in rows], object))))
+    with convbert.replacing(options.output) as path, open(path, "w", encoding="utf-8") as file:
+        for row, positive in zip(rows, p.tolist()):
+            row["scores"] = {"negative": 1 - positive, "positive": positive}
+            print(json.dumps(row, ensure_ascii=False), file=file)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("step", choices=["start", "average", "label"])
+    add("--models", type=Path, nargs="+", required=True, help="Folders of models.")
+    add("--output_dir", type=Path, help="Folder for the model of start or average.")
+    add("--train_file", help="Reviews in NSMC's format, which the regression learns.")
+    add("--texts", type=Path, help="Texts to label, one a line; blank lines do not matter.")
+    add("--output", type=Path, help="JSON lines with scores.")
+    add("--weight", type=float, default=1.0, help="Of the regression's logits.  [1]")
+    add("--C", type=float, default=10.0, help="Inverse of its regularisation.  [10]")
+    options = parser.parse_args()
+    {"start": start, "average": average, "label": label}[options.step](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What makes one model of several: averages, and soft labels of a blend."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from experiments import teacher
+from helpers import ROOT, SAMPLE, run_python
+
+import convbert
+from convbert import ConvBertForSequenceClassification
+
+PROGRAM = ROOT / "tests/experiments/teacher.py"
+
+
+@pytest.fixture(scope="module")
+def two(models, tmp_path_factory):
+    """Two classifiers with other weights, as folders."""
+    folder = tmp_path_factory.mktemp("two")
+    model = ConvBertForSequenceClassification.from_pretrained(models / "tuned")
+    tokenizer = convbert.Tokenizer(models / "tuned/spiece.model")
+    for name in ("one", "other"):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) / 10)
+        model.save_pretrained(folder / name)
+        tokenizer.save(folder / name)
+    return folder / "one", folder / "other"
+
+
+def weights(folder):
+    return ConvBertForSequenceClassification.from_pretrained(folder, new_head=False).state_dict()
+
+
+def test_average_is_the_mean_of_each_weight(two, tmp_path):
+    result = run_python(PROGRAM, "average", "--models", *two, "--output_dir", tmp_path)
+    assert result.code == 0, result.err
+    one, other, mean = map(weights, (*two, tmp_path))
+    for name in mean:
+        torch.testing.assert_close(mean[name], (one[name] + other[name]) / 2)
+    assert (tmp_path / "spiece.model").exists()
+
+
+def test_all_seeds_begin_with_the_same_head(models, tmp_path):
+    for name in ("a", "b"):
+        result = run_python(PROGRAM, "start", "--models", models / "plain", "--output_dir",
+                            tmp_path / name)
+        assert result.code == 0, result.err
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_logits_are_the_mean_of_the_models(two):
+    texts = ["좋아요", "나빠요", "그저 그래요"]
+    each = [teacher.logits_of([folder], texts) for folder in two]
+    assert teacher.logits_of(two, texts) == pytest.approx(np.mean(each, axis=0))
+    answers = convbert.Classifier.from_pretrained(two[0])(texts, all_scores=True)
+    p = np.array([answer["scores"]["positive"] for answer in answers])
+    assert each[0] == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
+
+
+def test_soft_labels_leave_out_the_texts_held_out(two, tmp_path):
+    pytest.importorskip("sklearn")
+    train = SAMPLE / "ratings_train.txt"
+    texts, labels = convbert.read_reviews(train)
+    training, held_out = convbert.hold_out(len(texts))
+    lines = [*(f"{text}\n\n" for text in ("새 글", texts[held_out][0].strip(), "또 새 글"))]
+    (tmp_path / "texts.txt").write_text("".join(lines), encoding="utf-8")
+    result = run_python(PROGRAM, "label", "--models", *two, "--train_file", train, "--texts",
+                        tmp_path / "texts.txt", "--output", tmp_path / "soft.jsonl")
+    assert result.code == 0, result.err
+    assert result.out.startswith("dev accuracy of the blend: 0.")
+    soft, dev = ([json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+                 for name in ("soft.jsonl", "dev.jsonl"))
+    assert [row["text"] for row in soft] == ["새 글", "또 새 글", *texts[training]]
+    assert [row.get("label") for row in soft] == [None, None, *labels[training]]
+    assert all(sum(row["scores"].values()) == pytest.approx(1) for row in soft)
+    assert [row["text"] for row in dev] == [*texts[held_out]]
