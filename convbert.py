@@ -10,9 +10,9 @@ what is far away, and puts a convolution in the place of the others.
 
 Why is its kernel made from a span?  An ordinary convolution has one kernel for all positions.
 Dynamic convolution (Wu et al. 2019) makes the kernel from the vector at the position alone.  In the
-first layer the same token therefore gets the same kernel in every text.  But 배 is a pear, a boat
-or a belly, and only the words around it tell.  ConvBERT makes the kernel from the token and its K
-neighbours: from what the token means there.
+first layer the same token at the same place therefore gets the same kernel in every text.  But 배
+is a pear, a boat or a belly, and only the words around it tell.  ConvBERT makes the kernel from the
+token and its K neighbours: from what the token means there.
 
     span key                ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b      section 3.2 of the paper
     kernel                  w_t  = softmax_K( W_f (q_t ⊙ ks_t) )       one a position and head, 3.2
@@ -21,9 +21,9 @@ neighbours: from what the token means there.
     bottleneck              q, k, v and u have A = H/2 channels, not H   3.3
     grouped linear          feed-forward weights of G diagonal blocks  1/G of the parameters, 3.3
 
-j runs over the K places and ⊙ multiplies element by element.  dw has K weights for each channel of
-x.  W_pw maps H channels to A.  W_f maps A channels to the N·K numbers of a position's kernels: the
-kernel of a head is made from the channels of all heads.
+j runs from 0 to K−1, p = (K−1)/2, and ⊙ multiplies element by element.  dw has K weights for each
+channel of x.  W_pw maps H channels to A.  W_f maps A channels to the N·K numbers of a position's
+kernels: the kernel of a head is made from the channels of all heads.
 
 Sections 1 to 4 are the paper.  Sections 5 to 8 train and use the model.  The others are machinery.
 
@@ -55,7 +55,6 @@ import itertools
 import json
 import math
 import os
-import queue
 import re
 import shutil
 import signal
@@ -68,7 +67,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NamedTuple, NoReturn
 
 import numpy as np
 import sentencepiece
@@ -254,8 +253,9 @@ class SeparableConv1D(nn.Module):
 class ConvBertSelfAttention(nn.Module):
     """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
 
-    W_o, in the layer, mixes the two.  What the kernels w are made from is up to the subclass.  It
-    makes its weights in `add_convolution`, overrides `kernel_logits`, and stands in CONVOLUTIONS.
+    W_o, in ConvBertAttention, mixes the two.  What the kernels w are made from is up to the
+    subclass.  It makes its weights in `add_convolution`, overrides `kernel_logits`, and stands in
+    CONVOLUTIONS.
     """
 
     halves = 2  # of the width H: one is attention's, one the convolution's
@@ -533,7 +533,7 @@ class ConvBertPreTrainedModel(nn.Module):
         self.config = config
 
     def initialise(self, *modules: nn.Module) -> None:
-        """Draws the weights of modules, each once: what a model shares is drawn by its owner."""
+        """Draws the weights of modules; those that a generator shares have been drawn before."""
         for module in modules:
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
@@ -875,12 +875,9 @@ def text_encoding(path: Path | str) -> str:
             return encoding
     if marked:
         raise UserError(f"{path}: damaged UTF-16; save it as UTF-8")
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):  # noqa: B007
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                break
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as text:
+        # a bad byte is U+DC80 to U+DCFF
+        number = next(n for n, line in enumerate(text, 1) if re.search("[\udc80-\udcff]", line))
     raise UserError(f"{path}, line {number}: neither UTF-8 nor cp949; save it as UTF-8")
 
 
@@ -905,7 +902,7 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
     ends = [(0, 0), (tokenizer.cls, tokenizer.sep)]
     ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
     chosen = choose_tokens(ids, tokenizer, share, rng)  # [B, T]
-    chance = rng.random(ids.shape)  # of a token: below 0.8 [MASK], from 0.9 on any, else itself
+    chance = rng.random(ids.shape)  # below mask_share [MASK]; the last random_share any token
     inputs = np.where(chosen & (chance < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
     inputs = np.where(chosen & (chance >= 1 - random_share), randoms, inputs)
@@ -940,22 +937,13 @@ LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target",
                  "라벨", "레이블", "분류", "감정", "감성", "카테고리")
 
 
-@dataclass
-class Examples:
-    """Texts and what is known of their classes, before the names of classes become numbers."""
+class Example(NamedTuple):
+    """A text and what is known of its class, before the names of classes become numbers."""
 
-    path: Path
-    texts: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)  # "" where a row has scores alone
-    scores: list[dict[str, float]] = field(default_factory=list)  # {class: probability}, mostly {}
-    lines: list[int] = field(default_factory=list)  # where each row begins in the file
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def part(self, rows: Array) -> "Examples":
-        columns = (self.texts, self.labels, self.scores, self.lines)
-        return Examples(self.path, *([column[i] for i in rows] for column in columns))
+    where: str  # its file and line
+    text: str
+    label: str  # "" where it has scores alone
+    scores: dict[str, float]  # {class: probability}, mostly {}
 
 
 def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
@@ -1051,26 +1039,25 @@ def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: 
     return found[0]
 
 
-def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> Examples:
+def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> list[Example]:
     """The labelled texts of a file; stderr tells the columns.  Raises UserError, with the line."""
-    examples = Examples(Path(path))
+    examples: list[Example] = []
     for table in read_table(path, limit):
         text = pick_column(table, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
         soft = "scores" in table
         label = args.label_column_name
         if label or not soft or {name.lower() for name in table} & set(LABEL_COLUMNS):
             label = pick_column(table, label, LABEL_COLUMNS, "--label_column_name", path)
-        if not examples.texts and (text, label, soft) != ("document", "label", False):
+        if not examples and (text, label, soft) != ("document", "label", False):
             columns = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
             print(f"{path}: texts from {text!r}, labels from {columns}", file=sys.stderr)
         nothing = [None] * len(table)
         labels, scores = table[label] if label else nothing, table["scores"] if soft else nothing
         for line, words, name, chances in zip(table.index.tolist(), table[text], labels, scores):
             where = f"{path}, line {line}"
-            examples.scores.append(clean_scores(chances, where))
-            examples.labels.append(clean_label(name, where, bool(examples.scores[-1])))
-            examples.texts.append(check_text(words, where))
-            examples.lines.append(line)
+            soft_label = clean_scores(chances, where)
+            name = clean_label(name, where, may_lack=bool(soft_label))
+            examples.append(Example(where, check_text(words, where), name, soft_label))
     if len(examples) < 2:
         raise UserError(f"{path}: fewer than two rows in it")
     return examples
@@ -1110,29 +1097,29 @@ def clean_scores(value: Any, where: str) -> dict[str, float]:
     return {name: p / total for name, p in scores.items()}
 
 
-def class_names(examples: Examples) -> dict[int, str]:
+def class_names(examples: list[Example]) -> dict[int, str]:
     """id2label by a training file: NSMC's for 0 and 1; whole numbers by value; words sorted.
 
     Raises UserError where there is one class, or one example of a class.
     """
-    counts = Counter(label for label in examples.labels if label)
-    soft = {name for scores in examples.scores for name in scores}
+    counts = Counter(row.label for row in examples if row.label)
+    soft = {name for row in examples for name in row.scores}
     names = {*counts, *soft}
     if soft == set(NSMC_LABELS.values()):  # predicted by a model of NSMC, whose labels are 0 and 1
         names -= {"0", "1"}
     if len(names) < 2:
-        raise UserError(f"{examples.path}: all rows have the label {min(names)!r}")
-    for name in counts:
-        if counts[name] == 1 and not soft:
-            line = examples.lines[examples.labels.index(name)]
-            raise UserError(f"{examples.path}, line {line}: the only example of {name!r}; give two")
+        raise UserError(f"{examples[0].where}: all rows have the label {min(names)!r}")
+    for row in examples:
+        if counts[row.label] == 1 and not soft:
+            raise UserError(f"{row.where}: the only example of {row.label!r}; give two")
     if names <= {"0", "1"}:
         return dict(NSMC_LABELS)
     whole = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
     return dict(enumerate(sorted(names, key=int if whole else None)))
 
 
-def class_targets(examples: Examples, names: dict[int, str], hard_share: float = 0.0) -> Tensor:
+def class_targets(examples: list[Example], names: dict[int, str],
+                  hard_share: float = 0.0) -> Tensor:
     """Classes, int64 [n]; or probabilities, float [n, C], where there are soft labels.
 
     A row with label and scores becomes hard_share · label + (1 − hard_share) · scores.
@@ -1141,37 +1128,37 @@ def class_targets(examples: Examples, names: dict[int, str], hard_share: float =
     numbers = {name: number for number, name in names.items()}
     if names == NSMC_LABELS:
         numbers |= {"0": 0, "1": 1}
-    for label, scores, line in zip(examples.labels, examples.scores, examples.lines):
-        if unknown := {label, *scores} - {"", *numbers}:
+    for row in examples:
+        if unknown := {row.label, *row.scores} - {"", *numbers}:
             listed = ", ".join([*names.values()][:20])
-            raise UserError(f"{examples.path}, line {line}: label {min(unknown)!r} is none of the "
-                            f"classes {listed}")
-    if not any(examples.scores):
-        return torch.tensor([numbers[label] for label in examples.labels])
+            raise UserError(f"{row.where}: label {min(unknown)!r} is none of the classes {listed}")
+    if not any(row.scores for row in examples):
+        return torch.tensor([numbers[row.label] for row in examples])
     targets = np.zeros((len(examples), len(names)), np.float32)
-    for row, label, scores in zip(targets, examples.labels, examples.scores):
-        share = 1.0 if not scores else hard_share if label else 0.0
-        for name, p in scores.items():
-            row[numbers[name]] += (1 - share) * p
-        if label:
-            row[numbers[label]] += share
+    for target, row in zip(targets, examples):
+        share = 1.0 if not row.scores else hard_share if row.label else 0.0
+        for name, p in row.scores.items():
+            target[numbers[name]] += (1 - share) * p
+        if row.label:
+            target[numbers[row.label]] += share
     return torch.from_numpy(targets)
 
 
-def hard_targets(examples: Examples, names: dict[int, str]) -> Tensor:
+def hard_targets(examples: list[Example], names: dict[int, str]) -> Tensor:
     """Classes, int64 [n], of rows to score a model on.  UserError where one has none."""
-    if "" in examples.labels:
-        line = examples.lines[examples.labels.index("")]
-        raise UserError(f"{examples.path}, line {line}: has no label to compare with; give rows "
-                        "with labels by --validation_file and --test_file, or --no-test")
-    return class_targets(replace(examples, scores=[{}] * len(examples)), names)
+    for row in examples:
+        if not row.label:
+            raise UserError(f"{row.where}: has no label to compare with; give rows with labels by "
+                            "--validation_file and --test_file, or --no-test")
+    return class_targets([row._replace(scores={}) for row in examples], names)
 
 
 def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Array]:
     """(texts, labels) of a file in NSMC's format: arrays of str and of 0 and 1.  UserError."""
     args = Namespace(text_column_name="document", label_column_name="label")
     examples = read_examples(path, args, limit)
-    return np.array(examples.texts, object), hard_targets(examples, NSMC_LABELS).numpy()
+    texts = np.array([row.text for row in examples], object)
+    return texts, hard_targets(examples, NSMC_LABELS).numpy()
 
 
 def hold_out(count: int) -> tuple[Array, Array]:
@@ -1185,7 +1172,7 @@ def hold_out(count: int) -> tuple[Array, Array]:
     return order[cut:], order[:cut]
 
 
-def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]]:
+def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int, str]]:
     """({"train", "dev", "test"}, names of the classes) of a fine-tuning.
 
     dev is --validation_file, or else a part of the training file.  test is --test_file, or else
@@ -1200,33 +1187,35 @@ def split_examples(args: Namespace) -> tuple[dict[str, Examples], dict[int, str]
         if path:
             parts[name] = read_examples(path, args, limit)
         else:
-            rest, cut = hold_out(len(parts["train"]))
-            parts[name], parts["train"] = parts["train"].part(cut), parts["train"].part(rest)
+            train = parts["train"]
+            rest, cut = hold_out(len(train))
+            parts[name], parts["train"] = [train[i] for i in cut], [train[i] for i in rest]
     if empty := [name for name, part in parts.items() if not len(part)]:
         raise UserError(f"{args.train_file}: too few rows to cut {' and '.join(empty)} from it")
     for name in ("test", "dev"):
         if name in parts:
             hard_targets(parts[name], names)  # tells of bad labels before a model is made
-    describe_parts(parts, names)
+    describe_parts(args.train_file, parts, names)
     return parts, names
 
 
-def describe_parts(parts: dict[str, Examples], names: dict[int, str]) -> None:
+def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, str]) -> None:
     """Says on stderr how large the parts are, what stands in two, and which classes are rare."""
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
-    print(f"{parts['train'].path}: {len(names)} classes; rows: {sizes}", file=sys.stderr)
+    print(f"{path}: {len(names)} classes; rows: {sizes}", file=sys.stderr)
     if names == NSMC_LABELS:
         print("labels 0 and 1 are called negative and positive", file=sys.stderr)
     for name, part in parts.items():
-        if empty := sum(not text.strip() for text in part.texts):
+        if empty := sum(not row.text.strip() for row in part):
             print(f"{empty:,} of the {name} texts are empty", file=sys.stderr)
     for one, other in itertools.combinations(parts, 2):
-        known = {text for text in parts[one].texts if text.strip()}
-        if shared := sum(text in known for text in parts[other].texts):
+        known = {row.text for row in parts[one] if row.text.strip()}
+        if shared := sum(row.text in known for row in parts[other]):
             print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
-    counts = Counter(label for label in parts["train"].labels if label)
-    taught = {*counts, *(name for scores in parts["train"].scores for name in scores)}
-    for name in {label for part in parts.values() for label in part.labels if label} - taught:
+    counts = Counter(row.label for row in parts["train"] if row.label)
+    taught = {*counts, *(name for row in parts["train"] for name in row.scores)}
+    labels = {row.label for part in parts.values() for row in part if row.label}
+    for name in labels - taught:
         print(f"no row to train on has the label {name!r}", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
@@ -1240,6 +1229,10 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
     The rate of a layer is layer_decay times that of the next one.  The head has the full rate and
     the last layer layer_decay², as in ELECTRA.  Low layers hold what is general, and fine-tuning
     changes them least.
+
+    For another optimizer: the loop sets lr, to `scale` times the rate of the moment, so every group
+    needs a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The
+    state may hold tensors, numbers, lists and dictionaries: a checkpoint of more cannot be read.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
@@ -1256,7 +1249,7 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
 
 @dataclass
 class Progress:
-    """How far a training is: what a checkpoint holds beside the weights and AdamW's moments."""
+    """How far a training is; a checkpoint holds it beside the weights and the optimizer's state."""
 
     options: dict[str, Any]  # what decides the result; a run goes on only with the same
     step: int = 0  # updates made
@@ -1363,7 +1356,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
                 loss, tokens, time.perf_counter() - began, len(heard), device=args.device)
             progress.step += 1
             progress.losses.append(loss)
-            progress.tokens += round(tokens * WORLD)  # the sum
+            progress.tokens += round(tokens * WORLD)  # the mean times the processes
             last = progress.share(args) == 1
             folder.show(progress)
             if last or progress.step % args.logging_steps == 0:
@@ -1513,7 +1506,8 @@ def finetune(args: Namespace) -> None:
     model, tokenizer = make_model(ConvBertForSequenceClassification, args, id2label=names)
     ids = {}
     for name, part in parts.items():
-        ids[name], cut = encode_texts(part.texts, tokenizer, args.max_seq_length)
+        texts = [row.text for row in part]
+        ids[name], cut = encode_texts(texts, tokenizer, args.max_seq_length)
         say_cut(cut, len(part), args)
     lengths = np.array([len(row) for row in ids["train"]])
     targets = class_targets(parts["train"], names, args.hard_label_share)
@@ -1542,11 +1536,11 @@ def finetune(args: Namespace) -> None:
     finish(args, model, tokenizer, progress, scores)
 
 
-def keep_examples(examples: Examples, path: Path) -> None:
+def keep_examples(examples: list[Example], path: Path) -> None:
     """Writes a part that was cut from a file, as JSON lines, where `evaluate` finds it."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for text, label in zip(examples.texts, examples.labels):
-            print(json.dumps({"text": text, "label": label}), file=file)
+        for row in examples:
+            print(json.dumps({"text": row.text, "label": row.label}), file=file)
 
 
 def say_cut(cut: int, count: int, args: Namespace) -> None:
@@ -1560,7 +1554,7 @@ def evaluate(args: Namespace) -> None:
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     test = read_examples(args.test_file, args, args.max_eval_samples)
     answers = hard_targets(test, model.config.id2label)
-    ids, cut = encode_texts(test.texts, tokenizer, args.max_seq_length)
+    ids, cut = encode_texts([row.text for row in test], tokenizer, args.max_seq_length)
     say_cut(cut, len(test), args)
     scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
     scores["test_file"] = str(args.test_file)
@@ -1628,9 +1622,9 @@ def predict(args: Namespace) -> None:
             out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
         for column, rows in texts_to_predict(args):
             answers = classifier([row[column] for row in rows], args.all_scores)
-            names = {name.strip().lower() for row in rows for name in row}
-            taken = names | ({"label"} if names & set(LABEL_COLUMNS) else set())
             for row, answer in zip(rows, answers):
+                taken = {name.strip().lower() for name in row}
+                taken |= {"label"} if taken & set(LABEL_COLUMNS) else set()
                 new = {free_name(name, taken): value for name, value in answer.items()}
                 print(json.dumps(row | new, ensure_ascii=False), file=out)
             out.flush()
@@ -1665,43 +1659,30 @@ def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
 
 
 def lines_of_stdin() -> Iterator[list[str]]:
-    """Lists of up to 2,048 lines; shorter where the input pauses: whoever types gets answers."""
+    """Lists of the lines that have come so far: whoever types gets answers."""
     if sys.stdin is None:
         raise UserError("there is no stdin; give --text or --test_file")
     if sys.stdin.isatty():
         print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
     stdin: Any = sys.stdin
-    waiting: queue.Queue[str | UserError | None] = queue.Queue(CHUNK)
-
-    def read() -> None:
+    odd: Counter[str] = Counter()  # lines in another encoding than UTF-8
+    rest, ended = b"", False  # rest: the beginning of a line
+    while not ended:
         try:
-            odd: Counter[str] = Counter()  # lines in another encoding than UTF-8
-            for line in stdin.buffer:
-                text, encoding = decoded(line)
-                waiting.put(text.rstrip("\r\n"))
-                odd[encoding] += 1
-            for encoding in odd.keys() - {"utf-8-sig"}:
-                print(f"stdin: {odd[encoding]:,} lines are not UTF-8; read as {encoding}",
-                      file=sys.stderr)
-            waiting.put(None)
-        except Exception as error:  # whatever a thread cannot tell
-            waiting.put(UserError(f"stdin cannot be read ({error})"))
-
-    threading.Thread(target=read, daemon=True).start()
-    lines: list[str] = []
-    line: str | UserError | None = ""
-    while line is not None:
-        try:
-            line = waiting.get(timeout=0.05 if lines else None)
-            if isinstance(line, UserError):
-                raise line
-            lines += [] if line is None else [line]
-            pause = line is None or len(lines) == CHUNK
-        except queue.Empty:
-            pause = True
-        if pause and lines:
-            yield lines
-            lines = []
+            block = stdin.buffer.read1(64 * CHUNK)  # what has come so far; b"" at the end
+        except OSError as error:
+            raise UserError(f"stdin cannot be read ({error})") from None
+        ended = not block
+        *lines, rest = (rest + block).split(b"\n")
+        texts = []
+        for line in [*lines, rest] if ended and rest else lines:
+            text, encoding = decoded(line)
+            texts.append(text.rstrip("\r"))
+            odd[encoding] += 1
+        if texts:
+            yield texts
+    for encoding in odd.keys() - {"utf-8-sig"}:
+        print(f"stdin: {odd[encoding]:,} lines are not UTF-8; read as {encoding}", file=sys.stderr)
 
 
 def decoded(line: bytes) -> tuple[str, str]:
@@ -1748,7 +1729,7 @@ FREE = {  # options that may differ between two parts of a run
 BY_CONTENT = {  # options that name files, and may name the same elsewhere
     "corpus", "validation_file", "train_file", "test_file", "vocab_file", "model_name_or_path",
     "config_name", "size"}
-INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine"}
+INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine", "code"}
 SETTLED = ("max_steps", "eval_steps", "learning_rate", "precision")  # if not given, as before
 
 
@@ -1811,10 +1792,7 @@ def run_folder(args: Namespace) -> Iterator["RunFolder"]:
     if RANK:  # process 0 alone writes
         yield RunFolder(args)
         return
-    try:
-        lock = FileLock(args.output_dir / ".lock", fallback_to_soft=False)  # that outlives a kill
-    except TypeError:  # a filelock that knows no soft locks
-        lock = FileLock(args.output_dir / ".lock")
+    lock = FileLock(args.output_dir / ".lock", fallback_to_soft=False)  # that outlives a kill
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -1963,7 +1941,8 @@ def last_state(found: list[Path]) -> dict:
             shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
             with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
                 folder.rename(f"{folder}.damaged")
-                print(f"{folder}: damaged, set aside ({type(error).__name__})", file=sys.stderr)
+                why = " ".join(str(error).split())[:200]
+                print(f"{folder}: damaged, set aside ({why})", file=sys.stderr)
     here = found[-1].parent
     raise UserError(f"{here}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
@@ -1971,19 +1950,20 @@ def last_state(found: list[Path]) -> dict:
 def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -> dict[str, Any]:
     """What decides the result of a run: options by value, files by content, the machine by kind."""
     options = {k: v for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
-    options |= {"config": str(config), "optimizer": type(optimizer).__name__}
+    settings = {name: value for name, value in optimizer.defaults.items() if name != "fused"}
+    options |= {"config": str(config), "optimizer": f"{type(optimizer).__name__} {settings}"}
+    options["code"] = file_sha256(__file__)
     examples = args.batch_size * args.gradient_accumulation_steps  # of an update
     options["batch_size x gradient_accumulation_steps"] = examples
     capability = torch.backends.cpu.get_cpu_capability()
     processes = f"{WORLD} x {args.device.type}"
     options["machine"] = f"torch {torch.__version__}, {processes}, {capability}"
-    files = {"vocab_file": [vocabulary_of(args)], "validation_file": [args.validation_file]}
-    if args.task == "pretrain":
-        files["corpus"] = args.corpus
-    else:
-        files |= {"train_file": [args.train_file], "test_file": [args.test_file]}
+    files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
+             "train_file": [args.train_file], "test_file": [args.test_file],
+             "validation_file": [args.validation_file]}
     if args.model_name_or_path:
-        files["model_name_or_path"] = [Path(args.model_name_or_path, "model.safetensors")]
+        files["model_name_or_path"] = [Path(args.model_name_or_path, name) for name in
+                                       ("model.safetensors", "pytorch_model.bin")]
     for name, paths in files.items():
         options[name] = " ".join(file_sha256(p) for p in paths if p and os.path.isfile(p))
     return options
@@ -2306,18 +2286,14 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1),
           "hard_label_share": (0, 1)}
-EXAMPLES = """examples:
-  python convbert.py --task pretrain --corpus kowiki.txt --max_minutes 30
-  python convbert.py --task finetune --train_file mine.csv --output_dir runs/mine
-  python convbert.py --task predict --model_name_or_path runs/mine --text "정말 좋았어요"
-"""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """A parser in which every option is None where it is not given; `settle` fills in defaults."""
     parser = argparse.ArgumentParser(
         usage="convbert.py --task TASK [options]", description=__doc__.splitlines()[0],
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        epilog="examples:\n" + __doc__.rpartition("\n\n")[2],
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.error = complain  # type: ignore[method-assign]
     for title, options in OPTIONS.items():
         group: Any = parser.add_argument_group(title)

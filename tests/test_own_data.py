@@ -50,6 +50,10 @@ def lines_of(path):
     return [json.loads(line, parse_constant=pytest.fail) for line in text.split("\n") if line]
 
 
+def texts_of(examples):
+    return [row.text for row in examples]
+
+
 def write_csv(path, rows, encoding="utf-8", sep=",", newline="\n"):
     out = io.StringIO()
     csv.writer(out, delimiter=sep, lineterminator=newline).writerows(rows)
@@ -278,13 +282,13 @@ def test_soft_labels_equal_to_hard_ones_give_the_same_loss_and_gradients(tokeniz
     hard = convbert.read_examples(
         write_csv(tmp_path / "a.csv", [("text", "label"), *rows]), ARGS)
     same_rows = convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", soft(rows)), ARGS)
-    assert same_rows.texts == hard.texts and same_rows.labels == [""] * 12
+    assert texts_of(same_rows) == texts_of(hard) and {row.label for row in same_rows} == {""}
     assert convbert.class_names(hard) == convbert.class_names(same_rows) == names
     targets = [convbert.class_targets(part, names) for part in (hard, same_rows)]
     assert targets[0].dtype == torch.int64 and targets[1].dtype == torch.float32
     config = convbert.ConvBertConfig(**MODEL | {"id2label": names, "initializer_range": 0.3})
     model = ConvBertForSequenceClassification(config).eval()
-    batch = convbert.padded(convbert.encode_texts(hard.texts, tokenizer, 32)[0], tokenizer.pad)
+    batch = convbert.padded(convbert.encode_texts(texts_of(hard), tokenizer, 32)[0], tokenizer.pad)
     found = []
     for labels in targets:
         loss = model(**batch, labels=labels).loss
@@ -342,7 +346,8 @@ TABLE = [("text", "label"), ("좋은 영화, 정말", "긍정"), ('그가 "최�
 
 def read(path, **changes):
     examples = convbert.read_examples(path, Namespace(**vars(ARGS) | changes))
-    return examples.texts, examples.labels, examples.lines
+    lines = [int(row.where.rpartition(" ")[2]) for row in examples]
+    return texts_of(examples), [row.label for row in examples], lines
 
 
 @pytest.mark.parametrize("sep", [",", "\t"])
@@ -373,7 +378,7 @@ def test_blank_lines_are_no_rows_and_may_come_before_the_header(sep, tmp_path):
     path.write_text(table, encoding="utf-8")
     assert read(path) == (["하나", "둘", "셋"], ["배송", "품질", "배송"], [4, 6, 7])
     limited = convbert.read_examples(path, ARGS, 2)
-    assert limited.texts == ["하나", "둘"]
+    assert texts_of(limited) == ["하나", "둘"]
 
 
 def test_two_columns_of_one_name_are_told(tmp_path):
@@ -466,10 +471,10 @@ def split(tmp_path, name, *more, rows=None):
 def test_two_seeds_hold_out_the_same_rows(tmp_path):
     one, other = (split(tmp_path, "a", "--seed", seed) for seed in (1, 2))
     for name in ("train", "dev", "test"):
-        assert one[name].texts == other[name].texts
+        assert texts_of(one[name]) == texts_of(other[name])
     assert {name: len(part) for name, part in one.items()} == {
         "train": 200, "test": 50, "dev": 50}
-    texts = [set(part.texts) for part in one.values()]
+    texts = [set(texts_of(part)) for part in one.values()]
     assert len(set.union(*texts)) == 300  # each row in one part
     order = [convbert.hold_out(1000) for _ in range(2)]
     assert all((a == b).all() for a, b in zip(*order))
@@ -510,9 +515,9 @@ def test_validation_file_is_dev_and_nothing_is_cut_for_it(tmp_path):
     for option in ("--validation_file", "--valid_file"):
         parts = split(tmp_path, "a", option, dev)
         assert len(parts["train"]) == 250 and len(parts["test"]) == 50
-        assert parts["dev"].texts == [text for text, _ in shop_rows(9, seed=5)]
+        assert texts_of(parts["dev"]) == [text for text, _ in shop_rows(9, seed=5)]
     parts = split(tmp_path, "a", "--validation_file", dev, "--test_file", dev)
-    assert (len(parts["train"]), parts["test"].texts) == (300, parts["dev"].texts)
+    assert (len(parts["train"]), texts_of(parts["test"])) == (300, texts_of(parts["dev"]))
 
 
 def test_a_test_file_is_scored_and_found_again(config, tmp_path):
@@ -594,7 +599,7 @@ def test_windows_of_lines_keep_the_order(plain, monkeypatch):
     lines = [f"{i} {'긴 ' * (i * 7 % 11)}글" for i in range(100)]
     result = predict(plain, stdin="\n".join(lines).encode())
     assert [row["text"] for row in lines_of(result.out)] == lines
-    assert max(sizes) <= 16 and sum(sizes) == 100
+    assert len(sizes) > 1 and sum(sizes) == 100
 
 
 def test_a_pipe_answers_before_it_is_closed(plain):
@@ -668,7 +673,7 @@ def test_output_file_is_whole_or_not_there(plain, tmp_path, monkeypatch):
     for path, content in ((out, before), (tmp_path / "other.jsonl", None)):
         calls.clear()
         with pytest.raises(Crash):
-            predict(plain, "--output_file", path, stdin="글\n".encode() * 20)
+            predict(plain, "--output_file", path, stdin="글\n".encode() * 200)
         assert (path.read_bytes() if path.exists() else None) == content
 
 

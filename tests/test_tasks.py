@@ -333,7 +333,7 @@ def overtrained(data, monkeypatch):
 def best_step(folder, dev):
     """The step of the best evaluation; the model in the folder must score the same on dev rows."""
     evals = json.loads((folder / "train_results.json").read_text())["evals"]
-    best = max(evals, key=lambda scores: scores["eval_accuracy"])  # the first of equals
+    best = max(evals, key=lambda scores: (scores["eval_accuracy"], -scores["eval_loss"]))
     assert best["eval_accuracy"] > max(evals[0]["eval_accuracy"], evals[-1]["eval_accuracy"])
     model = convbert.ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
     ids, targets = dev

@@ -75,7 +75,7 @@ def label(options):
 
     right = (blend(texts[held_out]) > 0) == labels[held_out]
     print(f"dev accuracy of the blend: {right.mean():.4f}")
-    held = convbert.Examples(options.train_file, [*texts[held_out]], [*map(str, labels[held_out])])
+    held = [convbert.Example("", texts[i], str(labels[i]), {}) for i in held_out]
     convbert.keep_examples(held, options.output.with_name("dev.jsonl"))
     lines = [line.strip() for line in options.texts.read_text(encoding="utf-8").splitlines()]
     known = set(texts[held_out])
