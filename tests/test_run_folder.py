@@ -7,6 +7,7 @@ imported all there is to import, which saves the seconds of a start.
 import contextlib
 import errno
 import fcntl
+import functools
 import itertools
 import json
 import multiprocessing
@@ -515,6 +516,34 @@ def test_another_optimizer_is_refused(unfinished, monkeypatch):
 
     monkeypatch.setattr(convbert, "make_optimizer", sgd)
     refused(*unfinished, "optimizer")
+
+
+def test_the_same_optimizer_with_other_settings_is_refused(unfinished, monkeypatch):
+    """It would be given those of the checkpoint back, without a word."""
+    monkeypatch.setattr(convbert, "AdamW", functools.partial(convbert.AdamW, betas=(0.5, 0.6)))
+    refused(*unfinished, "optimizer")
+
+
+def test_a_run_of_other_code_goes_on_with_a_line(unfinished, tmp_path, monkeypatch, reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    (tmp_path / "other.py").write_text(Path(convbert.__file__).read_text("utf-8") + "\n", "utf-8")
+    monkeypatch.setattr(convbert, "__file__", str(tmp_path / "other.py"))
+    assert [line for line in finish(options, folder).splitlines() if "code was" in line]
+    assert results(folder) == reference(options)
+
+
+def test_another_pytorch_model_bin_to_start_from_is_refused(data, tmp_path):
+    options, folder = list(command("mlm", data)), tmp_path / "start"
+    finish(command("mlm", data, "--max_steps", "1"), folder)
+    weights = convbert.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    at = options.index("--config_name")
+    options[at : at + 2] = ["--model_name_or_path", str(folder)]
+    torch.save(weights, folder / "pytorch_model.bin")
+    crash(options, tmp_path / "run", 8)
+    torch.save({name: 2 * weight for name, weight in weights.items()}, folder / "pytorch_model.bin")
+    refused(options, tmp_path / "run", "model_name_or_path")
 
 
 def test_no_resume_is_refused_where_there_are_checkpoints(unfinished, finished):
