@@ -455,7 +455,7 @@ assert look() == before
 # ---- A copy alone
 
 BARE = """
-import runpy, sys
+import runpy, signal, sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -463,6 +463,8 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
+if hasattr(signal, "SIGHUP"):
+    del signal.SIGHUP
 common = "--device cpu --num_threads 1 --precision fp32 --max_seq_length 16 --max_steps 2".split()
 for line in sys.stdin:
     sys.argv = ["convbert.py", *line.split(), *common]
@@ -476,6 +478,7 @@ assert "fcntl" not in sys.modules and "pictures" not in sys.modules
 
 
 def test_a_copy_alone_does_all_tasks_without_fcntl_pictures_and_matplotlib(tmp_path):
+    """Nor SIGHUP: Windows has neither."""
     shutil.copy(SCRIPT, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(MODEL))
     shutil.copytree(ROOT / "vocab", tmp_path / "vocab")
@@ -499,6 +502,16 @@ def test_a_copy_alone_does_all_tasks_without_fcntl_pictures_and_matplotlib(tmp_p
         assert names >= {"config.json", "model.safetensors", "spiece.model", "train_results.json"}
         assert "curves.png" not in names
     assert (tmp_path / "runs/evaluate/eval_results.json").exists()
+
+
+def test_requirements_leave_a_choice_of_torch():
+    """Whoever has a GPU has a torch for it already."""
+    requirements = pytest.importorskip("packaging.requirements")  # which comes with pytest
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    [torch_] = [found for line in lines
+                if (found := requirements.Requirement(line)).name == "torch"]
+    assert all(version in torch_.specifier for version in ("2.11.0", "2.12.1", "2.13.0+cpu"))
+    assert torch.__version__ in torch_.specifier
 
 
 # ---- The form of the file

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -86,9 +87,27 @@ def test_tokens_are_those_of_sentencepiece_with_sep_for_a_blank_line(corpus, tok
 def test_the_folder_of_a_corpus_is_left_as_it_was(corpus, tokenizer):
     """It may be read-only, as Kaggle's is, and others may read it at the same time."""
     corpus.parent.chmod(0o500)
+    before = corpus.parent.stat().st_mtime_ns  # root, too, would change it by a file that goes
     convbert.corpus_rows([corpus], tokenizer, LENGTH)
+    assert corpus.parent.stat().st_mtime_ns == before
     corpus.parent.chmod(0o700)
     assert [*corpus.parent.iterdir()] == [corpus]
+
+
+def test_two_that_read_a_corpus_at_the_same_time_get_their_own_tokens(
+        corpus, tokenizer, other_tokenizer):
+    """The second one begins and ends while the first is in the middle of the text."""
+    expected = [convbert.corpus_rows([corpus], t, LENGTH) for t in (tokenizer, other_tokenizer)]
+    encode, found, calls = tokenizer.encode, [], itertools.count(1)
+
+    def interrupted(lines):
+        if next(calls) == 2:
+            found.append(convbert.corpus_rows([corpus], other_tokenizer, LENGTH))
+        return encode(lines)
+
+    with in_blocks(1000), mock.patch.object(tokenizer, "encode", interrupted):
+        found.insert(0, convbert.corpus_rows([corpus], tokenizer, LENGTH))
+    assert next(calls) > 4 and all(map(np.array_equal, found, expected))
 
 
 def test_another_tokenizer_gives_its_own_tokens(corpus, tokenizer, other_tokenizer):

@@ -146,7 +146,15 @@ class Wrapped(nn.Module):
 
 
 class LowRank(Wrapped):
-    """base(x) + up(down(x)), as in LoRA: the base is frozen, and `up` begins at 0."""
+    """base(x) + up(down(x)), as in LoRA: the base is frozen, and `up` begins at 0.
+
+    Who reads its weight gets that of the base, as from a layer of peft's.
+    """
+
+    weight = property(lambda self: self.base.weight)
+    bias = property(lambda self: self.base.bias)
+    in_features = property(lambda self: self.base.in_features)
+    out_features = property(lambda self: self.base.out_features)
 
     def __init__(self, layer):
         super().__init__(layer.requires_grad_(False))
@@ -186,6 +194,20 @@ def test_a_low_rank_adapter_takes_part(conv_type, training, name):
     for adapter in adapters:
         assert adapter.base.weight.grad is None
         assert adapter.up.weight.grad.any() and adapter.down.weight.grad.any()
+
+
+@conv_types
+def test_adapters_of_peft_take_part(conv_type):
+    peft = pytest.importorskip("peft", reason="peft is optional")
+    model, ids = make(ConvBertForSequenceClassification, conv_type=conv_type), random_ids(2, 12)
+    before = model(ids).logits
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False)
+    after = peft.inject_adapter_in_model(config, model)(ids).logits
+    assert (after - before).abs().max() > 1e-3
+    after.square().sum().backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    adapters = {name for name, p in model.named_parameters() if "lora_" in name}
+    assert len(adapters) == 8 and trained == adapters
 
 
 @conv_types

@@ -202,6 +202,34 @@ def test_extraction_killed_at_random_gives_the_same_bytes(kills, many, tmp_path)
     assert sorted(os.listdir(folder)) == ["kowiki.txt", "kowiki.txt.json", "valid.txt"]
 
 
+# ---- The disk
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc on this system")
+def test_all_is_on_the_disk_before_the_next_file_gets_its_name(tmp_path, monkeypatch):
+    """What os.fsync has not had, of a file or of a folder, may be lost with the power."""
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def flushed(number):
+        fsync(number)
+        path = os.readlink(f"/proc/self/fd/{number}")
+        events.append(("flush", path, None if os.path.isdir(path) else os.stat(path).st_size))
+
+    def renamed(old, new):
+        events.append(("rename", str(old), os.stat(old).st_size))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    folder = tmp_path / "out"
+    check_success(extract(write_dump(tmp_path / "a.xml", revisions(30)), folder, *SHARE))
+    names = [what for what, _, _ in events if what == "rename"]
+    assert len(names) >= 5
+    for i, (what, path, size) in enumerate(events):
+        if what == "rename":
+            assert ("flush", path, size) in events[:i], path
+            assert events[i + 1 : i + 2] == [("flush", str(folder), None)], path
+
+
 # ---- Two runs in one folder
 
 HOLD = """
