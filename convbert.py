@@ -996,7 +996,7 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
                     return
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except ValueError as error:  # pandas' own are such
+    except (ValueError, csv.Error) as error:  # pandas' own are ValueErrors
         why = " ".join(str(error).split())
         raise UserError(f"{path}: not a readable table ({why}); a text that holds a comma needs "
                         "quotation marks around it") from None
