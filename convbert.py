@@ -1893,9 +1893,7 @@ class RunFolder:
         record = {"step": progress.step} | scores
         progress.evals.append(record)
         self.write_log(record)
-        rank = [(e.get("eval_accuracy", 0), -e.get("eval_loss", math.inf))
-                for e in (scores, progress.best)]
-        if "eval_accuracy" in scores and rank[0] > rank[1]:  # of equal ones the one of lower loss
+        if "eval_accuracy" in scores and merit(scores) > merit(progress.best):
             weights = {name: w.to("cpu", copy=True) for name, w in model.state_dict().items()}
             progress.best = record | {"model": weights}
 
@@ -1928,6 +1926,11 @@ class RunFolder:
             print(f"{number.name}: saved at step {step}; the same command{anew} goes on",
                   file=sys.stderr)
         raise SystemExit(128 + number)
+
+
+def merit(scores: dict) -> tuple[float, float]:
+    """What the best evaluation is chosen by: accuracy; of equal ones the one of lower loss."""
+    return scores.get("eval_accuracy", -1.0), -scores.get("eval_loss", math.inf)
 
 
 def last_state(found: list[Path]) -> dict:
@@ -2350,12 +2353,7 @@ def settle(args: Namespace) -> None:
             if isinstance(default, dict):
                 default = default.get(args.task, default["else"])
             setattr(args, name, default)
-    for title, group in OPTIONS.items():
-        tasks = [task for task in TASKS if task in title]
-        tasks = tasks or (["pretrain", "finetune"] if "training" in title else [*TASKS])
-        for name in group:
-            if name in args.given and args.task not in tasks:
-                print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
+    say_unused(args)
     if (args.size or args.config_name) and args.task not in ("pretrain", "finetune"):
         raise UserError("--size and --config_name make a new model, which only --task pretrain and "
                         "finetune can use")
@@ -2370,6 +2368,16 @@ def settle(args: Namespace) -> None:
     args.device = choose_device(args.device)
     if args.precision == "auto":
         args.precision = choose_precision(args.device)
+
+
+def say_unused(args: Namespace) -> None:
+    """Names given options that the task does not use: those of a group for other tasks."""
+    for title, group in OPTIONS.items():
+        tasks = [task for task in TASKS if task in title]
+        tasks = tasks or (["pretrain", "finetune"] if "training" in title else [*TASKS])
+        for name in group:
+            if name in args.given and args.task not in tasks:
+                print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
 
 
 def settle_data(args: Namespace) -> bool:

@@ -392,10 +392,12 @@ def read_reviews(path: Path) -> pandas.DataFrame:
     import convbert
 
     try:
-        table = pandas.concat(convbert.read_table(path))
-        if [*table] != ["id", "document", "label"]:
+        with open(path, encoding=convbert.text_encoding(path)) as file:
+            header = file.readline().rstrip("\n").split("\t")
+        if header != ["id", "document", "label"]:
             raise UserError(f"{path}, line 1: must be id, document, label, with tabs between them")
         documents, labels = convbert.read_reviews(path)
+        table = pandas.concat(convbert.read_table(path))
     except (convbert.UserError, FileNotFoundError) as error:
         raise UserError(str(error)) from None
     return pandas.DataFrame({"id": [*table["id"]], "document": documents, "label": labels})

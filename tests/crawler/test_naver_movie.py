@@ -767,6 +767,7 @@ TRAIN = (SAMPLE / "ratings_train.txt").read_bytes()
 BAD_REVIEWS = {"no text": (TRAIN + b"\xff\xff\n", ["line 642", "UTF-8"]),
                "no document": (TRAIN.replace(b"document", b"text", 1), ["line 1", "document"]),
                "no id": (TRAIN.replace(b"id", b"number", 1), ["line 1", "id"]),
+               "commas": (b"id,document,label\n1,a,0\n2,b,1\n", ["line 1", "tabs"]),
                "label": (TRAIN.replace(b"\t1\n", b"\tgood\n", 1), ["line 2", "good"]),
                "empty": (b"", ["bad.txt"]),
                "not there": (None, ["bad.txt"])}
