@@ -2328,6 +2328,10 @@ def complain(message: str) -> NoReturn:
 def parse_options(argv: list[str] | None = None) -> Namespace:
     """The options as given; args.given names those that were.  Raises UserError."""
     parser = make_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    empty = [w for w in argv if w.startswith("--") and w.partition("=")[2] == "--"]
+    if empty:  # argparse would read an empty list
+        raise UserError(f"{empty[0]}: -- is no value")
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]

@@ -373,6 +373,7 @@ LINES_OF_OPTIONS = st.lists(GIVEN, max_size=5).map(
 def check_options(args):
     """Numbers are within their limits, names among their choices, no two alternatives are given."""
     for name, value in vars(args).items():
+        assert type(value) is not list or name in ("corpus", "given"), (name, value)
         if type(value) in (int, float):
             low, high = LIMITS.get(name, (1 if type(value) is int else 0, 2**31))
             assert math.isfinite(value) and low <= value <= high, (name, value)
@@ -387,6 +388,9 @@ def check_options(args):
 @given(task=st.sampled_from([[], ["--task", "pretrain"], ["--task", "finetune"]]),
        line=LINES_OF_OPTIONS)
 @example(task=["--task", "pretrain"], line=["a\nb"])
+@example(task=[], line=["--task=--"])
+@example(task=["--task", "finetune"], line=["--train_file=--"])
+@example(task=["--task", "finetune"], line=["--seed=--"])
 def test_options_are_refused_in_one_line_or_within_their_limits(task, line):
     out = io.StringIO()
     with mock.patch("sys.argv", ["convbert.py", *task, *line]), mock.patch("sys.stdout", out):
