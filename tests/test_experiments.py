@@ -34,12 +34,30 @@ def weights(folder):
 
 
 def test_average_is_the_mean_of_each_weight(two, tmp_path):
-    result = run_python(PROGRAM, "average", "--models", *two, "--output_dir", tmp_path)
+    result = run_python(PROGRAM, "average", "--models", *two, "--output_dir", tmp_path,
+                        "--train_file", SAMPLE / "ratings_train.txt")
     assert result.code == 0, result.err
     one, other, mean = map(weights, (*two, tmp_path))
     for name in mean:
         torch.testing.assert_close(mean[name], (one[name] + other[name]) / 2)
     assert (tmp_path / "spiece.model").exists()
+    texts, labels = convbert.read_reviews(SAMPLE / "ratings_train.txt")
+    held_out = convbert.hold_out(len(texts))[1]
+    answers = convbert.Classifier.from_pretrained(tmp_path)([*texts[held_out]])
+    right = [(answer["label"] == "positive") == label
+             for answer, label in zip(answers, labels[held_out])]
+    assert result.out.strip() == f"dev accuracy of the average: {np.mean(right):.4f}"
+
+
+def test_what_is_shipped_has_half_the_size_and_nearly_the_same_weights(two, tmp_path):
+    result = run_python(PROGRAM, "ship", "--models", two[0], "--output_dir", tmp_path / "new")
+    assert result.code == 0, result.err
+    before, after = weights(two[0]), weights(tmp_path / "new")
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-6)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (two[0], tmp_path / "new")]
+    assert sizes[1] < 0.55 * sizes[0]
+    assert (tmp_path / "new/tokenizer.json").exists() == (two[0] / "tokenizer.json").exists()
 
 
 def test_all_seeds_begin_with_the_same_head(models, tmp_path):

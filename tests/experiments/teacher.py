@@ -1,15 +1,21 @@
-"""One model from several: a shared start, the average of their weights, and soft labels of a blend.
+"""One model from several: a shared start, the average of their weights, soft labels of a blend.
 
     teacher.py start   --models runs/reviews --output_dir runs/start
-    teacher.py average --models runs/42 runs/43 runs/44 --output_dir runs/average
+    teacher.py average --models runs/42 runs/43 runs/44 --train_file ratings_train.txt \
+                       --output_dir runs/average
     teacher.py label   --models runs/42 runs/43 runs/44 --train_file ratings_train.txt \
                        --texts reviews.txt --output soft.jsonl
+    teacher.py ship    --models runs/average --output_dir weights/convbert-small-ko-nsmc
 
 Only models with the same start can be averaged: with the same head, drawn once, but another --seed
-for the order and dropout (Wortsman et al. 2022, arXiv 2203.05482).  `label` adds up the mean logits
-of the models and those of a regression on character n-grams, which needs scikit-learn.  It writes
-soft.jsonl for `--task finetune --train_file`, and dev.jsonl for its `--validation_file`: the rows
-that `--task finetune` holds out.  They teach nobody, and the accuracy on them is printed.
+for the order and dropout (Wortsman et al. 2022, arXiv 2203.05482).  `average` prints the accuracy
+on the rows that `--task finetune` holds out.  `label` adds up the mean logits of the models and
+those of a regression on character n-grams, which needs scikit-learn.  It writes soft.jsonl for
+`--task finetune --train_file`, and dev.jsonl for its `--validation_file`: the rows held out.  They
+teach nobody, and the accuracy on them is printed.
+
+`ship` writes the weights in float16, half the size; config.json tells transformers to compute in
+float32.
 """
 
 import argparse
@@ -19,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import convbert
@@ -39,11 +46,26 @@ def average(options):
     mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
     models[0].load_state_dict(mean)
     save(models[0], options)
+    texts, labels = convbert.read_reviews(options.train_file)
+    held_out = convbert.hold_out(len(texts))[1]
+    right = (logits_of([options.output_dir], texts[held_out]) > 0) == labels[held_out]
+    print(f"dev accuracy of the average: {right.mean():.4f}")
 
 
 def save(model, options):
     model.save_pretrained(options.output_dir)
     convbert.Tokenizer(options.models[0] / convbert.Tokenizer.FILE).save(options.output_dir)
+
+
+def ship(options):
+    folder = options.models[0]
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    convbert.write_json(options.output_dir / "config.json", config | {"dtype": "float32"})
+    half = {name: weight.half() for name, weight in convbert.read_weights(folder)[1].items()}
+    assert all(weight.isfinite().all() for weight in half.values()), "too large for float16"
+    save_file(half, options.output_dir / "model.safetensors", metadata={"format": "pt"})
+    convbert.Tokenizer(folder / convbert.Tokenizer.FILE).save(options.output_dir)
 
 
 def logits_of(folders, texts):
@@ -92,16 +114,16 @@ def label(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("step", choices=["start", "average", "label"])
+    add("step", choices=["start", "average", "label", "ship"])
     add("--models", type=Path, nargs="+", required=True, help="Folders of models.")
-    add("--output_dir", type=Path, help="Folder for the model of start or average.")
-    add("--train_file", help="Reviews in NSMC's format, which the regression learns.")
+    add("--output_dir", type=Path, help="Folder for the model of start, average or ship.")
+    add("--train_file", help="NSMC's training set.")
     add("--texts", type=Path, help="Texts to label, one a line; blank lines do not matter.")
     add("--output", type=Path, help="JSON lines with scores.")
     add("--weight", type=float, default=1.0, help="Of the regression's logits.  [1]")
     add("--C", type=float, default=10.0, help="Inverse of its regularisation.  [10]")
     options = parser.parse_args()
-    {"start": start, "average": average, "label": label}[options.step](options)
+    {"start": start, "average": average, "label": label, "ship": ship}[options.step](options)
 
 
 if __name__ == "__main__":
