@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from experiments import teacher
-from helpers import ROOT, SAMPLE, run_python
+from helpers import ROOT, SAMPLE, finetuning, run, run_python
 
 import convbert
 from convbert import ConvBertForSequenceClassification
@@ -60,13 +60,18 @@ def test_what_is_shipped_has_half_the_size_and_nearly_the_same_weights(two, tmp_
     assert (tmp_path / "new/tokenizer.json").exists() == (two[0] / "tokenizer.json").exists()
 
 
-def test_all_seeds_begin_with_the_same_head(models, tmp_path):
+def test_all_seeds_begin_with_the_same_head(models, data, tmp_path):
     for name in ("a", "b"):
         result = run_python(PROGRAM, "start", "--models", models / "plain", "--output_dir",
                             tmp_path / name)
         assert result.code == 0, result.err
     a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
     assert all(torch.equal(a[name], b[name]) for name in a)
+    tuned = run(*finetuning(data, tmp_path / "tuned", "--model_name_or_path", tmp_path / "a",
+                            "--max_steps", 1, "--learning_rate", 1e-12))
+    assert tuned.code == 0 and "begins anew" not in tuned.err  # fine-tuning keeps the head
+    after = weights(tmp_path / "tuned")
+    assert all(torch.allclose(a[name], after[name], atol=1e-6) for name in a)
 
 
 def test_logits_are_the_mean_of_the_models(two):

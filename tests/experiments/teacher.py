@@ -35,7 +35,8 @@ from convbert import Classifier, ConvBertForSequenceClassification
 def start(options):
     """A classifier with a new head, from which all seeds begin."""
     torch.manual_seed(42)
-    save(ConvBertForSequenceClassification.from_pretrained(options.models[0]), options)
+    save(ConvBertForSequenceClassification.from_pretrained(
+        options.models[0], id2label=convbert.NSMC_LABELS), options)
 
 
 def average(options):
