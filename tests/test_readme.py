@@ -89,6 +89,7 @@ def folder(tmp_path_factory):
     """A clone without its history, with a .venv that is this Python, and a reader's own files."""
     folder = tmp_path_factory.mktemp("clone")
     copy_project(folder)
+    (folder / "weights").symlink_to(ROOT / "weights")
     (folder / ".venv/bin").mkdir(parents=True)
     for name, arguments in (("python", ""), ("torchrun", "-m torch.distributed.run")):
         program = folder / ".venv/bin" / name
