@@ -14,28 +14,40 @@ first layer the same token at the same place therefore gets the same kernel in e
 is a pear, a boat or a belly, and only the words around it tell.  ConvBERT makes the kernel from the
 token and its K neighbours: from what the token means there.
 
-    span key                ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b      section 3.2 of the paper
-    kernel                  w_t  = softmax_K( W_f (q_t ⊙ ks_t) )       one a position and head, 3.2
-    span-based convolution  o_t  = Σ_j w_{t,j} u_{t+j−p},   u = W_u x  u: values of its own, 3.2
-    mixed attention         y    = W_o [ softmax(q kᵀ/√D) v ; o ]      both halves, 3.3
-    bottleneck              q, k, v and u have A = H/2 channels, not H   3.3
-    grouped linear          feed-forward weights of G diagonal blocks  1/G of the parameters, 3.3
-
-j runs from 0 to K−1, p = (K−1)/2, and ⊙ multiplies element by element.  dw has K weights for each
-channel of x.  W_pw maps H channels to A.  W_f maps A channels to the N·K numbers of a position's
-kernels: the kernel of a head is made from the channels of all heads.
-
-Sections 1 to 4 are the paper.  Sections 5 to 8 train and use the model.  The others are machinery.
-
-A line that changes a shape ends with the new one, in these letters:
+The letters for sizes:
     B batch    T length    V vocabulary    E embedding_size   H hidden_size    I intermediate_size
     K conv_kernel_size, p = (K−1)/2        G num_groups       M masked tokens  C classes
     N heads of attention, and as many of convolution          D head size      A = N·D
+A line of code that changes a shape ends with the new one, in these letters.
+
+The equations of a layer.  x_t is the vector of token t, j runs from 0 to K−1, and ⊙ multiplies
+element by element.  The number is the section of the paper.
+
+    query, key, value        q = W_q x,  k = W_k x,  v = W_v x          H -> A channels
+    values to convolve       u = W_u x                                  H -> A channels, 3.2
+    span key                 ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b       H -> A channels, 3.2
+    kernels                  w_t = softmax_j( W_f (q_t ⊙ ks_t) )        K weights for each head, 3.2
+    span-based convolution   o_t = Σ_j w_{t,j} u_{t+j−p}                in each head, 3.2
+    self-attention           a_t = Σ_s softmax_s( q_t·k_s / √D ) v_s    in each head
+    mixed attention          y_t = W_o [ a_t ; o_t ]                    2A -> H channels, 3.3
+    grouped linear           x · blockdiag(W_1, ..., W_G)               in the feed-forward, 3.3
+
+Both kinds of heads ask with the same queries.  A kernel is a weighted mean of the K neighbours, as
+a row of attention is one of all T tokens: hence the softmax.  dw has K weights for each channel of
+x.  W_f makes the kernels of a head from the channels of all heads.  BERT has twice as many heads of
+attention, so A would be H there; the paper calls the narrower A the bottleneck.  The equations of
+the paper name the convolved values V too; its code and its counts of parameters have a W_u.
+
+Sections 1 to 4 are the paper.  Sections 5, 7 and 8 train and use the model.  The others are
+machinery: tables of texts, folders, devices, options.
 
 Departures from the authors' code:
-  - Both convolutions, depthwise and span-based, see zeros at padding (`conv_padding_mask`).
-  - 30 % of the tokens are masked, not 15 %.  The masked LM masks 80/10/10, as BERT does.
-  - Pretraining has no dropout.  Adam corrects its bias.
+  - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
+    paper's objective, is --objective rtd.
+  - There the last tokens of a text also convolve the padding after it, so that the answer depends
+    on the batch.  Here both convolutions see zeros at padding (`conv_padding_mask`).
+  - 30 % of the tokens are masked, not 15 %, an exact count of each row.
+  - Pretraining has no dropout.  Adam corrects the bias of its moments.
   - All names, the classifier's hidden layer, and A = H/2 for any head_ratio follow Hugging Face.
 
     python convbert.py --task pretrain       # on Korean Wikipedia, into runs/pretrain
@@ -118,9 +130,9 @@ class ConvBertConfig:
     embedding_size: int = 128
     hidden_size: int = 256
     num_hidden_layers: int = 12
-    num_attention_heads: int = 4  # N = num_attention_heads / head_ratio
+    num_attention_heads: int = 4  # BERT's, of which attention keeps N = 4 / head_ratio
     intermediate_size: int = 1024
-    head_ratio: int = 2  # A is H/2 whatever it is, as in Hugging Face
+    head_ratio: int = 2  # another one changes N and D, but A stays H/2, as in Hugging Face
     conv_kernel_size: int = 9
     num_groups: int = 1
     max_position_embeddings: int = 512
@@ -150,11 +162,12 @@ class ConvBertConfig:
                      f"{item.name} must be {kind.__name__} from {low} to {high}, not {value!r}")
         H, h = self.hidden_size, self.num_attention_heads
         G, K = self.num_groups, self.conv_kernel_size
-        need(self.conv_type in [*CONVOLUTIONS], f"conv_type must be one of {[*CONVOLUTIONS]}")
+        need(self.conv_type in [*CONVOLUTIONS],  # a list: the value may be unhashable
+              f"conv_type must be one of {[*CONVOLUTIONS]}")
         need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
         need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
-        need(H % h == 0 and H % (self.num_heads * self.halves) == 0,
-             f"hidden_size {H} must divide by {h} heads, in halves")
+        need(H % h == 0 and H % (self.num_heads * self.branches) == 0,
+             f"hidden_size {H} must divide by {h} heads, half of them of attention")
         need(H % G == 0 and self.intermediate_size % G == 0,
              f"hidden and intermediate size must divide by {G} groups")
         need(self.pad_token_id < self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece")
@@ -165,20 +178,20 @@ class ConvBertConfig:
              f"id2label must name classes 0, 1, ..., each by another name, not {self.id2label}")
 
     @property
-    def halves(self) -> int:
-        """2 where a convolution shares the width with attention, else 1."""
-        return CONVOLUTIONS[self.conv_type].halves
+    def branches(self) -> int:
+        """2 where a convolution shares the width H with attention, else 1."""
+        return CONVOLUTIONS[self.conv_type].branches
 
     @property
     def num_heads(self) -> int:
         """N, the heads that head_ratio leaves to attention."""
         h = self.num_attention_heads
-        return h if self.halves == 1 else max(1, h // self.head_ratio)
+        return h if self.branches == 1 else max(1, h // self.head_ratio)
 
     @property
     def head_size(self) -> int:
         """D, the channels of a head."""
-        return self.hidden_size // self.num_heads // self.halves
+        return self.hidden_size // self.num_heads // self.branches
 
     @property
     def label2id(self) -> dict[str, int]:
@@ -250,48 +263,30 @@ class SeparableConv1D(nn.Module):
         return (keys + self.bias.to(keys.dtype)).transpose(1, 2)  # [B, T, A]
 
 
-class ConvBertSelfAttention(nn.Module):
-    """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
+class SelfAttention(nn.Module):
+    """N heads of self-attention: a = softmax(q kᵀ / √D) v.  Alone it is BERT's, to compare with."""
 
-    W_o, in ConvBertAttention, mixes the two.  What the kernels w are made from is up to the
-    subclass.  It makes its weights in `add_convolution`, overrides `kernel_logits`, and stands in
-    CONVOLUTIONS.
-    """
-
-    halves = 2  # of the width H: one is attention's, one the convolution's
+    branches = 1  # what shares the width H: attention, and a convolution where there is one
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.N, self.D, self.K = config.num_heads, config.head_size, config.conv_kernel_size
-        self.mask_padding = config.conv_padding_mask
         H, A = config.hidden_size, self.N * self.D
         self.query = nn.Linear(H, A)
         self.key = nn.Linear(H, A)
         self.value = nn.Linear(H, A)
         self.dropout = Dropout(config.attention_probs_dropout_prob)  # nn.Dropout: section 10
-        self.add_convolution(config, H, A)
-
-    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
-        self.conv_out_layer = nn.Linear(H, A)  # W_u
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x [B, T, H]; mask, bool [B, T], false at padding -> [B, T, 2A]"""
+        """x [B, T, H]; mask, bool [B, T], false at padding -> [B, T, A]"""
         q = self.split_heads(self.query(x))  # [B, N, T, D]
+        return self.join_heads(self.attend(q, x, mask))  # [B, T, A]
+
+    def attend(self, q: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        """What the queries gather from all tokens: [B, N, T, D]"""
         k = self.split_heads(self.key(x))  # [B, N, T, D]
         v = self.split_heads(self.value(x))  # [B, N, T, D]
-        attended = self.dropout(self.attention(q, k, mask)) @ v  # [B, N, T, D]
-
-        visible = mask[..., None] if mask is not None and self.mask_padding else None  # [B, T, 1]
-        if visible is not None:
-            x = x * visible  # a span has zeros at padding
-        u = self.gate(self.conv_out_layer(x))  # [B, T, A]
-        if visible is not None:
-            u = u * visible  # so have the values, which the bias of W_u had changed
-        w = self.kernels(x, q, u)  # [B or 1, N, T, K]
-        convolved = convolve(self.split_heads(u), w)  # [B, N, T, D]
-
-        both = torch.cat([attended, convolved], dim=1)  # [B, 2N, T, D]
-        return self.join_heads(both)  # [B, T, 2A]
+        return self.dropout(self.attention(q, k, mask)) @ v  # [B, N, T, D]
 
     def attention(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         """softmax(q kᵀ / √D) without weight on padding: [B, N, T, T], a row for each query."""
@@ -299,21 +294,6 @@ class ConvBertSelfAttention(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
         return scores.softmax(-1)
-
-    def gate(self, u: Tensor) -> Tensor:
-        return u
-
-    def kernels(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
-        """w = softmax over the K places: [B or 1, N, T, K]"""
-        return self.kernel_logits(x, q, u).softmax(-1).to(u.dtype)
-
-    def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
-        """The kernels before softmax: [B or 1, N, T, K].
-
-        x [B, T, H] is the layer's input, 0 at padding, q [B, N, T, D] the queries, u [B, T, A] the
-        values.
-        """
-        raise NotImplementedError
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, T, N·D] -> [B, N, T, D], or K in place of D"""
@@ -325,6 +305,51 @@ class ConvBertSelfAttention(nn.Module):
         return x.transpose(1, 2).flatten(2)
 
 
+class ConvBertSelfAttention(SelfAttention):
+    """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
+
+    W_o, in ConvBertAttention, mixes the two.  A subclass makes the kernels of the convolution: its
+    __init__ adds weights, and `kernel_logits` uses them.  CONVOLUTIONS names it.  `init_weights`
+    draws every Linear and Conv1d anew; an nn.Parameter keeps what __init__ gives it.
+    """
+
+    branches = 2
+
+    def __init__(self, config: ConvBertConfig):
+        super().__init__(config)
+        self.mask_padding = config.conv_padding_mask
+        self.conv_out_layer = nn.Linear(config.hidden_size, self.N * self.D)  # W_u
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x [B, T, H]; mask, bool [B, T], false at padding -> [B, T, 2A]"""
+        q = self.split_heads(self.query(x))  # [B, N, T, D]
+        attended = self.attend(q, x, mask)  # [B, N, T, D]
+
+        visible = mask[..., None] if mask is not None and self.mask_padding else None  # [B, T, 1]
+        if visible is not None:
+            x = x * visible  # spans see zeros at padding
+        u = self.values(x)  # [B, T, A]
+        if visible is not None:
+            u = u * visible  # where the bias of W_u made them nonzero
+        w = self.kernel_logits(x, q, u).softmax(-1)  # [B or 1, N, T, K]
+        convolved = convolve(self.split_heads(u), w.to(u.dtype))  # [B, N, T, D]
+
+        both = torch.cat([attended, convolved], dim=1)  # [B, 2N, T, D]
+        return self.join_heads(both)  # [B, T, 2A]
+
+    def values(self, x: Tensor) -> Tensor:
+        """u = W_u x, the values to convolve: [B, T, A]"""
+        return self.conv_out_layer(x)
+
+    def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
+        """The kernels before softmax: [B, N, T, K], or [1, N, T, K] where all texts share them.
+
+        x [B, T, H] is the layer's input, 0 at padding and by convention 0 beyond both ends of the
+        text, q [B, N, T, D] the queries, u [B, T, A] the values.
+        """
+        raise NotImplementedError
+
+
 class SpanBasedDynamicConvolution(ConvBertSelfAttention):
     """The paper's kernel: w_t = softmax( W_f (q_t ⊙ ks_t) ), ks_t the span's key (section 3.2).
 
@@ -332,9 +357,10 @@ class SpanBasedDynamicConvolution(ConvBertSelfAttention):
     q ⊙ ks into K scores for each head.
     """
 
-    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
-        super().add_convolution(config, H, A)
-        self.key_conv_attn_layer = SeparableConv1D(config, A)
+    def __init__(self, config: ConvBertConfig):
+        super().__init__(config)
+        A = self.N * self.D
+        self.key_conv_attn_layer = SeparableConv1D(config, A)  # makes ks
         self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
@@ -344,21 +370,22 @@ class SpanBasedDynamicConvolution(ConvBertSelfAttention):
 
 
 class GatedConvolution(ConvBertSelfAttention):
-    """What the convolutions of Wu et al. 2019 share: a gated linear unit comes before them."""
+    """What the convolutions of Wu et al. 2019 share: a gated linear unit makes the values."""
 
-    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
-        self.conv_out_layer = nn.Linear(H, 2 * A)
+    def __init__(self, config: ConvBertConfig):
+        super().__init__(config)
+        self.conv_out_layer = nn.Linear(config.hidden_size, 2 * self.N * self.D)
 
-    def gate(self, u: Tensor) -> Tensor:
-        return F.glu(u)  # [B, T, 2A] -> [B, T, A]
+    def values(self, x: Tensor) -> Tensor:
+        return F.glu(self.conv_out_layer(x))  # [B, T, A]
 
 
 class DynamicConvolution(GatedConvolution):
     """DynamicConv (Wu et al. 2019): w_t = softmax( W_f u_t ), made from the vector u_t alone."""
 
-    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
-        super().add_convolution(config, H, A)
-        self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
+    def __init__(self, config: ConvBertConfig):
+        super().__init__(config)
+        self.conv_kernel_layer = nn.Linear(self.N * self.D, self.N * self.K)  # W_f
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         return self.split_heads(self.conv_kernel_layer(u))  # [B, N, T, K]
@@ -367,40 +394,28 @@ class DynamicConvolution(GatedConvolution):
 class LightConvolution(GatedConvolution):
     """LightConv (Wu et al. 2019): w = softmax( W ), one kernel a head for all positions."""
 
-    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
-        super().add_convolution(config, H, A)
+    def __init__(self, config: ConvBertConfig):
+        super().__init__(config)
         self.conv_kernel = nn.Parameter(nn.init.xavier_uniform_(torch.empty(self.N, self.K)))
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         return self.conv_kernel[None, :, None].expand(-1, -1, x.size(1), -1)  # [1, N, T, K]
 
 
-class NoConvolution(ConvBertSelfAttention):
-    """BERT, to compare with: attention alone, at the full width A = H."""
-
-    halves = 1
-
-    def add_convolution(self, config: ConvBertConfig, H: int, A: int) -> None:
-        pass
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q = self.split_heads(self.query(x))  # [B, N, T, D]
-        k = self.split_heads(self.key(x))  # [B, N, T, D]
-        v = self.split_heads(self.value(x))  # [B, N, T, D]
-        return self.join_heads(self.dropout(self.attention(q, k, mask)) @ v)  # [B, T, H]
-
-
-CONVOLUTIONS: dict[str, type[ConvBertSelfAttention]] = {  # by the configuration's conv_type
+CONVOLUTIONS: dict[str, type[SelfAttention]] = {  # by the configuration's conv_type
     "sdconv": SpanBasedDynamicConvolution,
     "dynamic": DynamicConvolution,
     "light": LightConvolution,
-    "noconv": NoConvolution,
+    "noconv": SelfAttention,
 }
 
 
 # ---- 3. Model ------------------------------------------------------------------------------------
 class GroupedLinear(nn.Module):
-    """y = x · blockdiag(W_1, ..., W_G) + b: G groups of channels do not mix (section 3.3)."""
+    """y = x · blockdiag(W_1, ..., W_G) + b, with 1/G of the parameters (section 3.3).
+
+    G groups of channels do not mix here.  W_o mixes them in the next layer.
+    """
 
     def __init__(self, in_features: int, out_features: int, num_groups: int):
         super().__init__()
@@ -421,7 +436,7 @@ def feed_forward_linear(in_features: int, out_features: int, config: ConvBertCon
 
 
 class ConvBertOutput(nn.Module):
-    """LayerNorm(x + dropout(dense(y))) ends both halves of a layer: post-norm, as in BERT."""
+    """LayerNorm(x + dropout(dense(y))): how attention and feed-forward both end, as in BERT."""
 
     def __init__(self, dense: nn.Module, config: ConvBertConfig):
         super().__init__()
@@ -434,13 +449,13 @@ class ConvBertOutput(nn.Module):
 
 
 class ConvBertAttention(nn.Module):
-    """Mixed attention; then W_o, which mixes its halves, residual and LayerNorm."""
+    """Mixed attention; then W_o, which mixes both kinds of heads; then residual and LayerNorm."""
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
-        H = config.hidden_size  # = 2A, the width of both halves together; without convolution A
+        H = config.hidden_size  # = 2A; without convolution A
         self.self = CONVOLUTIONS[config.conv_type](config)
-        self.output = ConvBertOutput(nn.Linear(H, H), config)
+        self.output = ConvBertOutput(nn.Linear(H, H), config)  # its dense layer is W_o
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.output(self.self(x, mask), x)  # [B, T, H]
@@ -509,8 +524,8 @@ class ConvBertEncoder(nn.Module):
 def init_weights(module: nn.Module, std: float) -> None:
     """Normal(0, std) cut off at two std, as in BERT; biases are 0.
 
-    Depthwise kernels have a std of 1/K, as in the authors' code: the sum over a span is then about
-    a third of a token in size, and a twentieth with 0.02.
+    Depthwise kernels have a std of 1/K, as in the authors' code.  The sum of K terms has √K times
+    the std of a kernel: with 1/K a third of a token's size at K = 9, and with 0.02 a sixteenth.
     """
     if not isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         return
@@ -533,7 +548,7 @@ class ConvBertPreTrainedModel(nn.Module):
         self.config = config
 
     def initialise(self, *modules: nn.Module) -> None:
-        """Draws the weights of modules; those that a generator shares have been drawn before."""
+        """Draws the weights of modules, once each: embeddings of another model have theirs."""
         for module in modules:
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
@@ -548,9 +563,10 @@ class ConvBertPreTrainedModel(nn.Module):
         saved = ConvBertConfig.from_pretrained(folder)
         model = cls(ConvBertConfig.from_pretrained(folder, **changes))
         path, weights = read_weights(Path(folder))
-        whole = hasattr(model, "convbert")  # a backbone with a head, and not the backbone alone
+        has_head = hasattr(model, "convbert")
+        # the names of the file, with or without "convbert.", in the form that this model has
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
-        if whole:
+        if has_head:
             backbone = ("embeddings", "encoder.")
             weights = {f"convbert.{name}" if name.startswith(backbone) else name: weight
                        for name, weight in weights.items()}
@@ -558,7 +574,7 @@ class ConvBertPreTrainedModel(nn.Module):
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
         names = [name for name, _ in model.named_parameters()]  # tied ones once, by the first name
         missing = [name for name in names if name not in weights]
-        lost = [name for name in missing if not whole or name.startswith("convbert.")]
+        lost = [name for name in missing if not has_head or name.startswith("convbert.")]
         if lost or (missing and not new_head):  # a backbone cannot begin anew
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(missing)[:200]}")
         try:
@@ -636,7 +652,11 @@ ModelOutput = namedtuple("ModelOutput", "loss logits")  # loss is None without l
 
 
 class ConvBertGeneratorPredictions(nn.Module):
-    """LayerNorm(gelu(dense(x))): from H to E, the width of the word embeddings."""
+    """LayerNorm(gelu(dense(x))): from H to E, the width of the word embeddings.
+
+    The masked LM's head.  Hugging Face calls it a generator's, because in replaced token detection
+    a masked LM generates the tokens to detect.
+    """
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
@@ -716,7 +736,8 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
         labelled = labels != IGNORE  # [B, T]
         original = torch.where(labelled, labels, input_ids)  # [B, T]
-        corrupted = original.masked_scatter(labelled, draw(guess.logits))  # [B, T]
+        corrupted = original.clone()  # [B, T]
+        corrupted[labelled] = draw(guess.logits)  # [M]
         replaced = corrupted != original  # [B, T] a token drawn right counts as original
 
         hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
@@ -724,7 +745,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         losses = F.binary_cross_entropy_with_logits(logits, replaced.float(), reduction="none")
         real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rtd_loss = (losses * real).sum() / real.sum()
-        return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)
+        return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)  # ELECTRA's weight: it is small
 
 
 def draw(logits: Tensor) -> Tensor:
@@ -894,15 +915,16 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
               mask_share: float = 0.8, random_share: float = 0.1) -> dict[str, Tensor]:
     """Dynamic masking: rows [B, T−2] -> input_ids, labels, int64 [B, T], −100 where not asked.
 
-    Chooses `share` of the tokens: 30 %, not BERT's 15 %, gives more labels a row.  mask_share of
-    them become [MASK], random_share any token, and the rest stay.  BERT's 80/10/10 forces a model
-    to keep a good vector for every token, since fine-tuning never shows it [MASK].  ELECTRA, whose
-    generator fills the masks, has 85/0/15.
+    Chooses `share` of the tokens: 30 %, not BERT's 15 %, gives more labels a row, at the price of
+    less context.  mask_share of them become [MASK], random_share any ordinary token, and the rest
+    stay.  BERT's 80/10/10 forces a model to keep a good vector for every token, since fine-tuning
+    never shows it [MASK].  ELECTRA has 85/0/15: its discriminator never sees [MASK], because the
+    generator has filled the masks, and so it needs no random tokens.
     """
     ends = [(0, 0), (tokenizer.cls, tokenizer.sep)]
     ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
     chosen = choose_tokens(ids, tokenizer, share, rng)  # [B, T]
-    chance = rng.random(ids.shape)  # below mask_share [MASK]; the last random_share any token
+    chance = rng.random(ids.shape)  # < 0.8: [MASK]; >= 0.9: any ordinary token; between: unchanged
     inputs = np.where(chosen & (chance < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
     inputs = np.where(chosen & (chance >= 1 - random_share), randoms, inputs)
@@ -1227,19 +1249,22 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
     """AdamW, which spares biases and LayerNorms from decay.
 
     The rate of a layer is layer_decay times that of the next one.  The head has the full rate and
-    the last layer layer_decay², as in ELECTRA.  Low layers hold what is general, and fine-tuning
-    changes them least.
+    the last layer layer_decay² of it: one power is skipped, as in ELECTRA's code.  Low layers hold
+    what is general, and fine-tuning changes them least.
 
-    For another optimizer: the loop sets lr, to `scale` times the rate of the moment, so every group
-    needs a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The
-    state may hold tensors, numbers, lists and dictionaries: a checkpoint of more cannot be read.
+    For another optimizer: it needs defaults, param_groups, step, zero_grad, state_dict and
+    load_state_dict.  The loop sets lr to `scale` times the rate of the moment, so every group needs
+    a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The state
+    may hold tensors, numbers, lists and dictionaries: a checkpoint of more cannot be read.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
     for name, parameter in model.named_parameters():
         spared = name.endswith("bias") or "LayerNorm" in name
         layer = re.search(r"encoder\.layer\.(\d+)\.", name)
-        depth = int(layer[1]) + 1 if layer else 0 if "embeddings" in name else top
+        depth = 0 if "embeddings" in name else top  # the head is the top
+        if layer:
+            depth = int(layer[1]) + 1
         key = (0.0 if spared else args.weight_decay, args.layer_decay ** (top - depth))
         groups.setdefault(key, []).append(parameter)
     parts = [{"params": group, "weight_decay": decay, "scale": scale}
@@ -1272,7 +1297,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # the middle of the update: none has rate 0
+        done += 0.5 / args.max_steps  # the middle of the update, or the first would have rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1694,7 +1719,7 @@ def decoded(line: bytes) -> tuple[str, str]:
 
 
 def visualize(args: Namespace) -> None:
-    """Draws for every --text what both halves of mixed attention look at in --layer."""
+    """Draws for every --text what the heads of attention and of convolution in --layer look at."""
     try:
         import pictures
     except ImportError as error:
@@ -1835,8 +1860,13 @@ class RunFolder:
             if (self.path / "train_results.json").exists():
                 print(f"{self.path}: finished; --overwrite_output_dir starts anew", file=sys.stderr)
                 raise SystemExit(0)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            try:
+                model.load_state_dict(state["model"])
+                optimizer.load_state_dict(state["optimizer"])
+            except (RuntimeError, ValueError) as error:
+                why = " ".join(str(error).split())[:300]
+                raise UserError(f"{found[-1]}: of another model or optimizer ({why}); choose "
+                                "another folder, or --overwrite_output_dir") from None
             print(f"going on from {self.path}/checkpoint-{progress.step}", file=sys.stderr)
         else:
             results = {path.name for path in found}
@@ -1963,7 +1993,7 @@ def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -
     options["machine"] = f"torch {torch.__version__}, {processes}, {capability}"
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
              "train_file": [args.train_file], "test_file": [args.test_file],
-             "validation_file": [args.validation_file]}
+             "validation_file": [args.validation_file], "model_name_or_path": []}
     if args.model_name_or_path:
         files["model_name_or_path"] = [Path(args.model_name_or_path, name) for name in
                                        ("model.safetensors", "pytorch_model.bin")]
@@ -1982,13 +2012,16 @@ def file_sha256(path: Path | str) -> str:
 
 def compare_options(old: dict[str, Any], new: dict[str, Any], here: str) -> None:
     """UserError where it is another run; a line where it is the same, but no longer to the byte."""
-    different = [name for name in new if old.get(name) != new[name]]
+    different = [name for name in new if name in old and old[name] != new[name]]
     if fatal := [name for name in different if name not in INEXACT]:
         raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
                         "--overwrite_output_dir deletes it and starts anew")
     for name in different:
-        print(f"{name} was {old.get(name)} and is {new[name]}: the run goes on, no longer exact to "
-              "the byte", file=sys.stderr)
+        change = f"{name} was {old[name]} and is {new[name]}"
+        if name == "code":
+            change = ("convbert.py has changed since the checkpoint; if the model or the loss has, "
+                      "begin in another --output_dir")
+        print(f"{change}: the run goes on, no longer exact to the byte", file=sys.stderr)
 
 
 def finish(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,

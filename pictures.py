@@ -62,9 +62,9 @@ def look(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, layer: int) 
     x = seen[0]  # [1, T, H]
     q, k = mixed.split_heads(mixed.query(x)), mixed.split_heads(mixed.key(x))  # [1, N, T, D]
     attention = mixed.attention(q, k, None)[0].cpu().numpy()  # [N, T, T]
-    if mixed.halves == 1:  # attention alone
+    if mixed.branches == 1:  # attention alone
         return attention, None
-    kernels = mixed.kernels(x, q, mixed.gate(mixed.conv_out_layer(x)))  # [1, N, T, K]
+    kernels = mixed.kernel_logits(x, q, mixed.values(x)).softmax(-1)  # [1, N, T, K]
     return attention, kernels[0].cpu().numpy()
 
 

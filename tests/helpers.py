@@ -58,7 +58,7 @@ def examples(count):
 
 # ---- Small models
 
-CONV_TYPES = ("sdconv", "dynamic", "light", "noconv")
+CONV_TYPES = (*convbert.CONVOLUTIONS,)
 # those Hugging Face has too:
 MODELS = (ConvBertModel, ConvBertForMaskedLM, ConvBertForSequenceClassification)
 models = pytest.mark.parametrize("cls", MODELS, ids=lambda cls: cls.__name__)

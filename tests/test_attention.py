@@ -240,9 +240,9 @@ def test_dropout_of_attention_spares_the_convolution(conv_type):
 class MeanOfSpan(convbert.ConvBertSelfAttention):
     """w_t = softmax( W_f · mean of the span around t )."""
 
-    def add_convolution(self, config, H, A):
-        super().add_convolution(config, H, A)
-        self.conv_kernel_layer = nn.Linear(H, self.N * self.K)
+    def __init__(self, config):
+        super().__init__(config)
+        self.conv_kernel_layer = nn.Linear(config.hidden_size, self.N * self.K)
 
     def kernel_logits(self, x, q, u):
         means = F.avg_pool1d(x.transpose(1, 2), self.K, stride=1, padding=self.K // 2)

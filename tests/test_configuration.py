@@ -50,8 +50,8 @@ def test_changes_replace_the_values_of_a_config_file(tmp_path):
 def test_a_named_kind_of_convolution_is_a_class():
     for name, cls in convbert.CONVOLUTIONS.items():
         config = ConvBertConfig(conv_type=name)
-        assert config.halves == cls.halves == (1 if name == "noconv" else 2)
-        assert config.hidden_size == config.halves * config.num_heads * config.head_size
+        assert config.branches == cls.branches == (1 if name == "noconv" else 2)
+        assert config.hidden_size == config.branches * config.num_heads * config.head_size
 
 
 # ---- Impossible configurations
@@ -61,7 +61,7 @@ IMPOSSIBLE = [
     dict(conv_kernel_size=0),
     dict(num_attention_heads=5),
     dict(num_attention_heads=0),
-    dict(hidden_size=27, num_attention_heads=1),  # an odd width has no halves
+    dict(hidden_size=27, num_attention_heads=1),  # an odd width has no half
     dict(hidden_size=27, num_attention_heads=3),
     dict(hidden_size=6, num_attention_heads=6, head_ratio=1),  # three channels for six heads
     dict(num_groups=3),

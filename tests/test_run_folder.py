@@ -530,7 +530,25 @@ def test_a_run_of_other_code_goes_on_with_a_line(unfinished, tmp_path, monkeypat
     folder = shutil.copytree(folder, tmp_path / "run")
     (tmp_path / "other.py").write_text(Path(convbert.__file__).read_text("utf-8") + "\n", "utf-8")
     monkeypatch.setattr(convbert, "__file__", str(tmp_path / "other.py"))
-    assert [line for line in finish(options, folder).splitlines() if "code was" in line]
+    told = [line for line in finish(options, folder).splitlines() if "has changed" in line]
+    assert len(told) == 1 and "begin in another --output_dir" in told[0]
+    assert results(folder) == reference(options)
+
+
+def test_code_with_a_layer_of_other_weights_is_refused(unfinished, monkeypatch):
+    monkeypatch.setitem(convbert.CONVOLUTIONS, "sdconv", convbert.LightConvolution)
+    refused(*unfinished, "of another model or optimizer", "--overwrite_output_dir")
+
+
+def test_an_option_that_is_new_since_the_checkpoint_is_no_other_run(unfinished, tmp_path,
+                                                                    reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    for path in folder.glob("checkpoint-*/training_state.pt"):
+        state = torch.load(path, weights_only=True)
+        del state["progress"]["options"]["hard_label_share"]
+        torch.save(state, path)
+    assert "going on from" in finish(options, folder)
     assert results(folder) == reference(options)
 
 
