@@ -38,8 +38,8 @@ x.  W_f makes the kernels of a head from the channels of all heads.  BERT has tw
 attention, so A would be H there; the paper calls the narrower A the bottleneck.  The equations of
 the paper name the convolved values V too; its code and its counts of parameters have a W_u.
 
-Sections 1 to 4 are the paper.  Sections 5, 7 and 8 train and use the model.  The others are
-machinery: tables of texts, folders, devices, options.
+Sections 1 to 4 are the paper.  Sections 5 to 7 train and use the model.  The others are machinery:
+tables of texts, folders, devices, options.
 
 Departures from the authors' code:
   - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
@@ -951,7 +951,433 @@ def padded(ids: list[Tensor], pad: int, multiple: int = 1) -> dict[str, Tensor]:
     return {"input_ids": batch, "attention_mask": (batch != pad).long()}
 
 
-# ---- 6. Labelled texts ---------------------------------------------------------------------------
+# ---- 6. Optimisation and the loop ----------------------------------------------------------------
+def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer:
+    """AdamW, which spares biases and LayerNorms from decay.
+
+    The rate of a layer is layer_decay times that of the next one.  The head has the full rate and
+    the last layer layer_decay² of it: one power is skipped, as in ELECTRA's code.  Low layers hold
+    what is general, and fine-tuning changes them least.
+
+    For another optimizer: it needs defaults, param_groups, step, zero_grad, state_dict and
+    load_state_dict.  The loop sets lr to `scale` times the rate of the moment, so every group needs
+    a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The state
+    may hold tensors, numbers, lists and dictionaries: a checkpoint of more cannot be read.
+    """
+    groups: dict[tuple[float, float], list] = {}
+    top = model.config.num_hidden_layers + 2
+    for name, parameter in model.named_parameters():
+        spared = name.endswith("bias") or "LayerNorm" in name
+        layer = re.search(r"encoder\.layer\.(\d+)\.", name)
+        depth = 0 if "embeddings" in name else top  # the head is the top
+        if layer:
+            depth = int(layer[1]) + 1
+        key = (0.0 if spared else args.weight_decay, args.layer_decay ** (top - depth))
+        groups.setdefault(key, []).append(parameter)
+    parts = [{"params": group, "weight_decay": decay, "scale": scale}
+             for (decay, scale), group in groups.items()]
+    return AdamW(parts, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
+
+
+@dataclass
+class Progress:
+    """How far a training is; a checkpoint holds it beside the weights and the optimizer's state."""
+
+    options: dict[str, Any]  # what decides the result; a run goes on only with the same
+    step: int = 0  # updates made
+    seconds: float = 0.0
+    evals: list[dict] = field(default_factory=list)
+    best: dict = field(default_factory=dict)  # the evaluation of highest accuracy, and its weights
+    log_size: int = 0  # bytes of metrics.jsonl
+    losses: list[float] = field(default_factory=list)  # of the updates since its last line
+    tokens: int = 0  # of these updates
+    logged: float = 0.0  # `seconds` at its last line
+
+    def share(self, args: Namespace) -> float:
+        """How much of the run is over, 0 to 1."""
+        if args.max_minutes:
+            return min(1.0, self.seconds / (60 * args.max_minutes))
+        return min(1.0, self.step / args.max_steps)
+
+
+def learning_rate(args: Namespace, progress: Progress) -> float:
+    """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
+    done = progress.share(args)
+    if not args.max_minutes:
+        done += 0.5 / args.max_steps  # the middle of the update, or the first would have rate 0
+    if done < args.warmup_ratio:
+        return args.learning_rate * done / args.warmup_ratio
+    return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
+
+
+class Batches:
+    """The batches of a training.  Batch n depends only on --seed and n.
+
+    So a resumed run sees the batches it would have seen, and each process makes its own share of an
+    update.  epoch_of(rng) returns the batches of an epoch, as arrays of row numbers.
+    batch_of(rows, rng) makes one batch of them.
+    """
+
+    def __init__(self, args: Namespace, epoch_of: Callable, batch_of: Callable):
+        self.seed, self.accumulate = args.seed, args.gradient_accumulation_steps
+        self.epoch = functools.lru_cache(1)(
+            lambda number: epoch_of(np.random.default_rng([self.seed, number])))
+        self.per_epoch = len(self.epoch(0))
+        self.batch_of = batch_of
+
+    def of_update(self, step: int) -> list[tuple[int, dict[str, Tensor]]]:
+        """(seed of its dropout, batch) for this process's share of an update."""
+        numbers = step * self.accumulate + np.split(np.arange(self.accumulate), WORLD)[RANK]
+        batches = []
+        for n in numbers.tolist():
+            indices = self.epoch(n // self.per_epoch)[n % self.per_epoch]
+            batch = self.batch_of(indices, np.random.default_rng([self.seed, n, 1]))
+            batches.append((self.seed * 1_000_003 + n, batch))
+        return batches
+
+
+def run_model(model: nn.Module, batch: dict[str, Tensor], precision: str) -> ModelOutput:
+    """The model's output for a batch, on the model's device, in fp32 or bf16."""
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return model(**batch)
+
+
+def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer, batches: Batches,
+          evaluate: Callable) -> Progress:
+    """Trains to the end of the schedule, from the last checkpoint of this run if there is one.
+
+    evaluate(model) returns scores.  Raises UserError where a loss is not finite, SystemExit where a
+    signal ends the program or the run is finished already.
+    """
+    optimizer, pad = make_optimizer(model, args), model.config.pad_token_id
+    with run_folder(args) as folder, heard_signals() as heard, ThreadPoolExecutor(1) as background:
+        progress = folder.resume(model, optimizer, batches.per_epoch)  # settles args.max_steps, too
+        parallel = prepare(model, args, batches)
+        if not progress.evals:  # the scores at the start, to compare with
+            folder.keep_scores(progress, model, evaluate)
+        began = time.perf_counter() - progress.seconds
+        coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
+
+        while progress.share(args) < 1:
+            rate = learning_rate(args, progress)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+            parts = coming.result()
+            coming = background.submit(batches.of_update, progress.step + 1)
+
+            model.train()
+            losses = []
+            for seed, batch in parts:
+                torch.manual_seed(seed)  # of dropout and of what a generator draws
+                loss = run_model(parallel, batch, args.precision).loss / len(parts)
+                loss.backward()
+                losses.append(loss.detach())
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            loss, norm = torch.stack([sum(losses), norm]).tolist()
+            if not math.isfinite(loss + norm):
+                raise UserError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; the "
+                                "last checkpoint is kept; try a lower --learning_rate")
+            optimizer.step()
+            optimizer.zero_grad()
+
+            tokens = sum(batch["input_ids"].ne(pad).sum().item() for _, batch in parts)
+            # all processes must agree on the clock, which ends the run, and on a wish to leave
+            loss, tokens, progress.seconds, leave = mean_over_processes(
+                loss, tokens, time.perf_counter() - began, len(heard), device=args.device)
+            progress.step += 1
+            progress.losses.append(loss)
+            progress.tokens += round(tokens * WORLD)  # the mean times the processes
+            last = progress.share(args) == 1
+            folder.show(progress)
+            if last or progress.step % args.logging_steps == 0:
+                folder.keep_metrics(progress, rate)
+            if last or progress.step % args.eval_steps == 0:
+                folder.keep_scores(progress, model, evaluate)
+            if last or leave or progress.step % args.save_steps == 0:
+                folder.save_checkpoint(progress, model, optimizer, tokenizer)
+            if leave and not last:
+                folder.leave(heard, progress.step)
+    return progress
+
+
+def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
+    """The model to run: compiled if so asked, and averaging its gradients over all processes."""
+    parallel = nn.parallel.DistributedDataParallel(model) if WORLD > 1 else model
+    if args.compile:
+        for module in model.modules():
+            if isinstance(module, ConvBertLayer):
+                module.compile(dynamic=False)
+        _, batch = batches.of_update(0)[0]
+        model.train()
+        run_model(parallel, batch, args.precision).loss.backward()  # a minute that must not count
+        model.zero_grad()
+    return parallel
+
+
+# ---- 7. Tasks ------------------------------------------------------------------------------------
+def make_model(cls: type[Any], args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
+    """(model, tokenizer) by --model_name_or_path, --size or --config_name.  Raises UserError."""
+    torch.manual_seed(args.seed)
+    tokenizer = Tokenizer(vocabulary_of(args))
+    if args.model_name_or_path is not None:
+        new_head = args.task in ("pretrain", "finetune")
+        model = cls.from_pretrained(args.model_name_or_path, new_head, **changes)
+    elif args.size:
+        changes |= {"vocab_size": tokenizer.size, "pad_token_id": tokenizer.pad}
+        model = cls(ConvBertConfig(**SIZES[args.size] | changes))
+    else:
+        path = args.config_name or ROOT / "config.json"
+        model = cls(ConvBertConfig.from_pretrained(path, **changes))
+    size, positions = model.config.vocab_size, model.config.max_position_embeddings
+    if size != tokenizer.size:
+        raise UserError(f"{tokenizer.path}: {tokenizer.size} pieces, but the model has {size}")
+    if (length := args.max_seq_length) > positions:
+        raise UserError(f"--max_seq_length {length}: the model has only {positions} positions")
+    choose_threads(args, model.config)
+    return model.to(args.device), tokenizer
+
+
+def vocabulary_of(args: Namespace) -> Path:
+    """The SentencePiece model of the model folder, or else the given or the bundled one."""
+    if args.model_name_or_path is None:
+        return Path(args.vocab_file or ROOT / "vocab/kowiki.model")
+    own = Path(args.model_name_or_path, Tokenizer.FILE)
+    if not own.exists():
+        ConvBertConfig.from_pretrained(own.parent)  # tells first where there is no model at all
+        if args.vocab_file is None:
+            raise UserError(f"{own.parent}: holds no {own.name}; name the SentencePiece model that "
+                            "it was trained with by --vocab_file")
+        return Path(args.vocab_file)
+    if args.vocab_file is not None and Path(args.vocab_file).read_bytes() != own.read_bytes():
+        raise UserError(f"--vocab_file {args.vocab_file}: differs from {own}, the model's own")
+    return own
+
+
+def pretrain(args: Namespace) -> None:
+    """Masked LM or replaced token detection, on rows masked anew each time they come up."""
+    if args.objective == "mlm":
+        model, tokenizer = make_model(ConvBertForMaskedLM, args)
+        mask = functools.partial(mask_rows, tokenizer=tokenizer)
+    else:
+        model, tokenizer = make_model(ConvBertForPreTraining, args)
+        mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.85, random_share=0.0)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # no token is seen often; config.json keeps 0.1 for fine-tuning
+
+    length = args.max_seq_length
+    rows = corpus_rows(args.corpus, tokenizer, length, args.max_train_samples)
+    if args.validation_file:
+        valid = corpus_rows([args.validation_file], tokenizer, length, args.max_eval_samples)
+    else:
+        held_out = min(1000, max(1, len(rows) // 20))
+        print(f"the last {held_out:,} rows of the corpus are held out", file=sys.stderr)
+        rows, valid = rows[:-held_out], rows[-held_out:][: args.max_eval_samples]
+
+    @torch.no_grad()
+    def evaluate(model: nn.Module) -> dict:
+        """The loss on held-out rows, with the same 15 % masked in every run."""
+        model.eval()
+        torch.manual_seed(0)
+        losses: list[float] = []
+        for part in np.split(valid, range(16, len(valid), 16)):
+            batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
+            losses += [run_model(model, batch, args.precision).loss.item()] * len(part)
+        return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
+
+    def epoch_of(rng: Generator) -> list[Array]:
+        """All rows once, in batches of one size: what is left over waits for the next epoch."""
+        B = min(args.batch_size, len(rows))
+        order = rng.permutation(len(rows))[: len(rows) // B * B]
+        return list(order.reshape(-1, B))
+
+    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
+        return mask(rows[indices], share=args.mlm_probability, rng=rng)
+
+    progress = train(args, model, tokenizer, Batches(args, epoch_of, batch_of), evaluate)
+    before, after = progress.evals[0]["eval_loss"], progress.evals[-1]
+    finish(args, model, tokenizer, progress, {"eval_loss_at_start": before} | after)
+
+
+@torch.no_grad()
+def classify(model: ConvBertPreTrainedModel, ids: list[Tensor], batch_size: int,
+             precision: str) -> Tensor:
+    """Logits of encoded texts, in their order: float [n, C].
+
+    Texts of like length run together; one by one where the convolutions would see the padding.
+    """
+    model.eval()
+    size = batch_size if model.config.conv_padding_mask else 1
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    logits = torch.empty(len(ids), len(model.config.id2label))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        batch = padded([ids[i] for i in part], model.config.pad_token_id)
+        logits[part] = run_model(model, batch, precision).logits.cpu()
+    return logits
+
+
+def scores_of(logits: Tensor, targets: Tensor) -> dict:
+    """Accuracy, F1 (of class 1; of more than two classes the mean), loss, count, and the confusion
+    matrix with a row for each true class.  logits [n, C], targets [n]."""
+    C = logits.size(1)
+    matrix = torch.bincount(targets * C + logits.argmax(-1), minlength=C * C).view(C, C)
+    right = matrix.diagonal()
+    f1 = 2 * right.double() / (matrix.sum(0) + matrix.sum(1)).clamp(min=1)  # [C]
+    return {"eval_accuracy": right.sum().item() / len(targets),
+            "eval_f1": (f1[1] if C == 2 else f1.mean()).item(),
+            "eval_loss": F.cross_entropy(logits, targets).item(),
+            "eval_samples": len(targets), "confusion_matrix": matrix.tolist()}
+
+
+def finetune(args: Namespace) -> None:
+    """A classifier of texts.  The dev rows pick the best of the evaluated models."""
+    parts, names = split_examples(args)
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args, id2label=names)
+    ids = {}
+    for name, part in parts.items():
+        texts = [row.text for row in part]
+        ids[name], cut = encode_texts(texts, tokenizer, args.max_seq_length)
+        say_cut(cut, len(part), args)
+    lengths = np.array([len(row) for row in ids["train"]])
+    targets = class_targets(parts["train"], names, args.hard_label_share)
+
+    def score(name: str) -> dict:
+        logits = classify(model, ids[name], args.batch_size, args.precision)
+        return scores_of(logits, hard_targets(parts[name], names))
+
+    def epoch_of(rng: Generator) -> list[Array]:
+        return bucketed(lengths, args.batch_size, rng)
+
+    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
+        multiple = 8 if args.device.type == "cuda" else 1  # few shapes
+        batch = padded([ids["train"][i] for i in indices], tokenizer.pad, multiple)
+        return batch | {"labels": targets[indices]}
+
+    batches = Batches(args, epoch_of, batch_of)
+    progress = train(args, model, tokenizer, batches, lambda model: score("dev"))
+    model.load_state_dict(progress.best["model"])
+    scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
+    if "test" in parts:
+        kept = Path(args.test_file or args.output_dir / "test.jsonl")
+        scores |= score("test") | {"test_file": str(kept)}
+        if not args.test_file and not RANK:
+            keep_examples(parts["test"], kept)
+    finish(args, model, tokenizer, progress, scores)
+
+
+def say_cut(cut: int, count: int, args: Namespace) -> None:
+    if cut:
+        print(f"{cut:,} of {count:,} texts were longer than --max_seq_length {args.max_seq_length} "
+              "and were cut", file=sys.stderr)
+
+
+def evaluate(args: Namespace) -> None:
+    """Scores a fine-tuned model on a test file."""
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
+    test = read_examples(args.test_file, args, args.max_eval_samples)
+    answers = hard_targets(test, model.config.id2label)
+    ids, cut = encode_texts([row.text for row in test], tokenizer, args.max_seq_length)
+    say_cut(cut, len(test), args)
+    scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
+    scores["test_file"] = str(args.test_file)
+    write_json(args.output_dir / "eval_results.json", scores)
+    print(json.dumps(scores, ensure_ascii=False))
+
+
+class Classifier:
+    """A fine-tuned model for use from Python.
+
+    >>> classify = Classifier.from_pretrained("runs/finetune")
+    >>> classify("배우들 연기가 정말 좋았어요")
+    [{'label': 'positive', 'score': 0.99}]
+
+    Takes a text or a list of texts.  Returns for each its class and the probability of it, as
+    transformers' pipeline does.  The answer does not depend on what else is in the list.
+    """
+
+    def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
+                 max_seq_length: int = 128, batch_size: int = 32, precision: str = "fp32"):
+        self.model, self.tokenizer = model, tokenizer
+        self.max_seq_length = min(max_seq_length, model.config.max_position_embeddings)
+        self.batch_size, self.precision = batch_size, precision
+        self.cut = 0  # texts that were longer than max_seq_length
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, device: str | None = None,
+                        vocab_file: Path | str | None = None, **options: Any) -> "Classifier":
+        """The classifier of a folder, on the best device if none is given.  Raises UserError.
+
+        vocab_file: its SentencePiece model, for a folder that holds none.
+        """
+        model = ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
+        given = Namespace(model_name_or_path=folder, vocab_file=vocab_file)
+        tokenizer = Tokenizer(vocabulary_of(given))
+        return cls(model.to(choose_device(device)), tokenizer, **options)
+
+    def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
+        """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
+        texts = [texts] if isinstance(texts, str) else texts
+        for number, text in enumerate(texts):
+            check_text(text, f"text {number}")
+        ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
+        self.cut += cut
+        logits = classify(self.model, ids, self.batch_size, self.precision)  # [n, C]
+        names = self.model.config.id2label
+        answers: list[dict] = []
+        for row in logits.softmax(-1).tolist():
+            best = row.index(max(row))
+            answers.append({"label": names[best], "score": row[best]})
+            if all_scores:
+                answers[-1]["scores"] = {names[i]: p for i, p in enumerate(row)}
+        return answers
+
+
+def predict(args: Namespace) -> None:
+    """A JSON object a line for every text, in their order: its columns, label, score."""
+    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
+    classifier = Classifier(model, tokenizer, args.max_seq_length, args.batch_size, args.precision)
+    count = 0
+    with contextlib.ExitStack() as stack:
+        out: IO[str] = sys.stdout
+        if args.output_file:
+            temporary = stack.enter_context(replacing(Path(args.output_file)))
+            out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
+        for column, rows in texts_to_predict(args):
+            answers = classifier([row[column] for row in rows], args.all_scores)
+            for row, answer in zip(rows, answers):
+                taken = {name.strip().lower() for name in row}
+                taken |= {"label"} if taken & set(LABEL_COLUMNS) else set()
+                new = {free_name(name, taken): value for name, value in answer.items()}
+                print(json.dumps(row | new, ensure_ascii=False), file=out)
+            out.flush()
+            count += len(rows)
+    if count == 0:
+        print("there was no text to predict", file=sys.stderr)
+    say_cut(classifier.cut, count, args)
+
+
+def visualize(args: Namespace) -> None:
+    """Draws for every --text what the heads of attention and of convolution in --layer look at."""
+    try:
+        import pictures
+    except ImportError as error:
+        raise UserError(f"visualize needs pictures.py beside convbert.py ({error})") from None
+    model, tokenizer = make_model(ConvBertModel, args)
+    count = model.config.num_hidden_layers
+    layer = args.layer or count
+    if not args.text or layer > count:
+        raise UserError(f"visualize needs --text, and a --layer from 1 to {count}")
+    ids, _ = encode_texts(args.text, tokenizer, args.max_seq_length)
+    for number, row in enumerate(ids, 1):
+        path = args.output_dir / f"layer-{layer}-text-{number}.png"
+        pictures.mixed_attention(model.eval(), row, [tokenizer.pieces[i] for i in row], layer, path)
+        print(path)
+
+
+# ---- 8. Files of texts ---------------------------------------------------------------------------
 CHUNK = 2048  # rows that are read, and texts that are predicted, at a time
 TEXT_COLUMNS = ("document", "text", "sentence", "review", "comment", "content",
                 "리뷰", "문장", "본문", "내용", "텍스트", "댓글", "후기")
@@ -1244,419 +1670,11 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
         print(f"classes of very unequal size: {listed}", file=sys.stderr)
 
 
-# ---- 7. Optimisation and the loop ----------------------------------------------------------------
-def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer:
-    """AdamW, which spares biases and LayerNorms from decay.
-
-    The rate of a layer is layer_decay times that of the next one.  The head has the full rate and
-    the last layer layer_decay² of it: one power is skipped, as in ELECTRA's code.  Low layers hold
-    what is general, and fine-tuning changes them least.
-
-    For another optimizer: it needs defaults, param_groups, step, zero_grad, state_dict and
-    load_state_dict.  The loop sets lr to `scale` times the rate of the moment, so every group needs
-    a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The state
-    may hold tensors, numbers, lists and dictionaries: a checkpoint of more cannot be read.
-    """
-    groups: dict[tuple[float, float], list] = {}
-    top = model.config.num_hidden_layers + 2
-    for name, parameter in model.named_parameters():
-        spared = name.endswith("bias") or "LayerNorm" in name
-        layer = re.search(r"encoder\.layer\.(\d+)\.", name)
-        depth = 0 if "embeddings" in name else top  # the head is the top
-        if layer:
-            depth = int(layer[1]) + 1
-        key = (0.0 if spared else args.weight_decay, args.layer_decay ** (top - depth))
-        groups.setdefault(key, []).append(parameter)
-    parts = [{"params": group, "weight_decay": decay, "scale": scale}
-             for (decay, scale), group in groups.items()]
-    return AdamW(parts, eps=1e-6, fused=args.device.type in ("cpu", "cuda"))
-
-
-@dataclass
-class Progress:
-    """How far a training is; a checkpoint holds it beside the weights and the optimizer's state."""
-
-    options: dict[str, Any]  # what decides the result; a run goes on only with the same
-    step: int = 0  # updates made
-    seconds: float = 0.0
-    evals: list[dict] = field(default_factory=list)
-    best: dict = field(default_factory=dict)  # the evaluation of highest accuracy, and its weights
-    log_size: int = 0  # bytes of metrics.jsonl
-    losses: list[float] = field(default_factory=list)  # of the updates since its last line
-    tokens: int = 0  # of these updates
-    logged: float = 0.0  # `seconds` at its last line
-
-    def share(self, args: Namespace) -> float:
-        """How much of the run is over, 0 to 1."""
-        if args.max_minutes:
-            return min(1.0, self.seconds / (60 * args.max_minutes))
-        return min(1.0, self.step / args.max_steps)
-
-
-def learning_rate(args: Namespace, progress: Progress) -> float:
-    """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
-    done = progress.share(args)
-    if not args.max_minutes:
-        done += 0.5 / args.max_steps  # the middle of the update, or the first would have rate 0
-    if done < args.warmup_ratio:
-        return args.learning_rate * done / args.warmup_ratio
-    return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
-
-
-class Batches:
-    """The batches of a training.  Batch n depends only on --seed and n.
-
-    So a resumed run sees the batches it would have seen, and each process makes its own share of an
-    update.  epoch_of(rng) returns the batches of an epoch, as arrays of row numbers.
-    batch_of(rows, rng) makes one batch of them.
-    """
-
-    def __init__(self, args: Namespace, epoch_of: Callable, batch_of: Callable):
-        self.seed, self.accumulate = args.seed, args.gradient_accumulation_steps
-        self.epoch = functools.lru_cache(1)(
-            lambda number: epoch_of(np.random.default_rng([self.seed, number])))
-        self.per_epoch = len(self.epoch(0))
-        self.batch_of = batch_of
-
-    def of_update(self, step: int) -> list[tuple[int, dict[str, Tensor]]]:
-        """(seed of its dropout, batch) for this process's share of an update."""
-        numbers = step * self.accumulate + np.split(np.arange(self.accumulate), WORLD)[RANK]
-        batches = []
-        for n in numbers.tolist():
-            indices = self.epoch(n // self.per_epoch)[n % self.per_epoch]
-            batch = self.batch_of(indices, np.random.default_rng([self.seed, n, 1]))
-            batches.append((self.seed * 1_000_003 + n, batch))
-        return batches
-
-
-def run_model(model: nn.Module, batch: dict[str, Tensor], precision: str) -> ModelOutput:
-    """The model's output for a batch, on the model's device, in fp32 or bf16."""
-    device = next(model.parameters()).device
-    batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        return model(**batch)
-
-
-def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer, batches: Batches,
-          evaluate: Callable) -> Progress:
-    """Trains to the end of the schedule, from the last checkpoint of this run if there is one.
-
-    evaluate(model) returns scores.  Raises UserError where a loss is not finite, SystemExit where a
-    signal ends the program or the run is finished already.
-    """
-    optimizer, pad = make_optimizer(model, args), model.config.pad_token_id
-    with run_folder(args) as folder, heard_signals() as heard, ThreadPoolExecutor(1) as background:
-        progress = folder.resume(model, optimizer, batches.per_epoch)  # settles args.max_steps, too
-        parallel = prepare(model, args, batches)
-        if not progress.evals:  # the scores at the start, to compare with
-            folder.keep_scores(progress, model, evaluate)
-        began = time.perf_counter() - progress.seconds
-        coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
-
-        while progress.share(args) < 1:
-            rate = learning_rate(args, progress)
-            for group in optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            parts = coming.result()
-            coming = background.submit(batches.of_update, progress.step + 1)
-
-            model.train()
-            losses = []
-            for seed, batch in parts:
-                torch.manual_seed(seed)  # of dropout and of what a generator draws
-                loss = run_model(parallel, batch, args.precision).loss / len(parts)
-                loss.backward()
-                losses.append(loss.detach())
-            norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            loss, norm = torch.stack([sum(losses), norm]).tolist()
-            if not math.isfinite(loss + norm):
-                raise UserError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; the "
-                                "last checkpoint is kept; try a lower --learning_rate")
-            optimizer.step()
-            optimizer.zero_grad()
-
-            tokens = sum(batch["input_ids"].ne(pad).sum().item() for _, batch in parts)
-            # all processes must agree on the clock, which ends the run, and on a wish to leave
-            loss, tokens, progress.seconds, leave = mean_over_processes(
-                loss, tokens, time.perf_counter() - began, len(heard), device=args.device)
-            progress.step += 1
-            progress.losses.append(loss)
-            progress.tokens += round(tokens * WORLD)  # the mean times the processes
-            last = progress.share(args) == 1
-            folder.show(progress)
-            if last or progress.step % args.logging_steps == 0:
-                folder.keep_metrics(progress, rate)
-            if last or progress.step % args.eval_steps == 0:
-                folder.keep_scores(progress, model, evaluate)
-            if last or leave or progress.step % args.save_steps == 0:
-                folder.save_checkpoint(progress, model, optimizer, tokenizer)
-            if leave and not last:
-                folder.leave(heard, progress.step)
-    return progress
-
-
-def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
-    """The model to run: compiled if so asked, and averaging its gradients over all processes."""
-    parallel = nn.parallel.DistributedDataParallel(model) if WORLD > 1 else model
-    if args.compile:
-        for module in model.modules():
-            if isinstance(module, ConvBertLayer):
-                module.compile(dynamic=False)
-        _, batch = batches.of_update(0)[0]
-        model.train()
-        run_model(parallel, batch, args.precision).loss.backward()  # a minute that must not count
-        model.zero_grad()
-    return parallel
-
-
-# ---- 8. Tasks ------------------------------------------------------------------------------------
-def make_model(cls: type[Any], args: Namespace, **changes: Any) -> tuple[Any, Tokenizer]:
-    """(model, tokenizer) by --model_name_or_path, --size or --config_name.  Raises UserError."""
-    torch.manual_seed(args.seed)
-    tokenizer = Tokenizer(vocabulary_of(args))
-    if args.model_name_or_path is not None:
-        new_head = args.task in ("pretrain", "finetune")
-        model = cls.from_pretrained(args.model_name_or_path, new_head, **changes)
-    elif args.size:
-        changes |= {"vocab_size": tokenizer.size, "pad_token_id": tokenizer.pad}
-        model = cls(ConvBertConfig(**SIZES[args.size] | changes))
-    else:
-        path = args.config_name or ROOT / "config.json"
-        model = cls(ConvBertConfig.from_pretrained(path, **changes))
-    size, positions = model.config.vocab_size, model.config.max_position_embeddings
-    if size != tokenizer.size:
-        raise UserError(f"{tokenizer.path}: {tokenizer.size} pieces, but the model has {size}")
-    if (length := args.max_seq_length) > positions:
-        raise UserError(f"--max_seq_length {length}: the model has only {positions} positions")
-    choose_threads(args, model.config)
-    return model.to(args.device), tokenizer
-
-
-def vocabulary_of(args: Namespace) -> Path:
-    """The SentencePiece model of the model folder, or else the given or the bundled one."""
-    if args.model_name_or_path is None:
-        return Path(args.vocab_file or ROOT / "vocab/kowiki.model")
-    own = Path(args.model_name_or_path, Tokenizer.FILE)
-    if not own.exists():
-        ConvBertConfig.from_pretrained(own.parent)  # tells first where there is no model at all
-        if args.vocab_file is None:
-            raise UserError(f"{own.parent}: holds no {own.name}; name the SentencePiece model that "
-                            "it was trained with by --vocab_file")
-        return Path(args.vocab_file)
-    if args.vocab_file is not None and Path(args.vocab_file).read_bytes() != own.read_bytes():
-        raise UserError(f"--vocab_file {args.vocab_file}: differs from {own}, the model's own")
-    return own
-
-
-def pretrain(args: Namespace) -> None:
-    """Masked LM or replaced token detection, on rows masked anew each time they come up."""
-    if args.objective == "mlm":
-        model, tokenizer = make_model(ConvBertForMaskedLM, args)
-        mask = functools.partial(mask_rows, tokenizer=tokenizer)
-    else:
-        model, tokenizer = make_model(ConvBertForPreTraining, args)
-        mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.85, random_share=0.0)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0  # no token is seen often; config.json keeps 0.1 for fine-tuning
-
-    length = args.max_seq_length
-    rows = corpus_rows(args.corpus, tokenizer, length, args.max_train_samples)
-    if args.validation_file:
-        valid = corpus_rows([args.validation_file], tokenizer, length, args.max_eval_samples)
-    else:
-        held_out = min(1000, max(1, len(rows) // 20))
-        print(f"the last {held_out:,} rows of the corpus are held out", file=sys.stderr)
-        rows, valid = rows[:-held_out], rows[-held_out:][: args.max_eval_samples]
-
-    @torch.no_grad()
-    def evaluate(model: nn.Module) -> dict:
-        """The loss on held-out rows, with the same 15 % masked in every run."""
-        model.eval()
-        torch.manual_seed(0)
-        losses: list[float] = []
-        for part in np.split(valid, range(16, len(valid), 16)):
-            batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
-            losses += [run_model(model, batch, args.precision).loss.item()] * len(part)
-        return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
-
-    def epoch_of(rng: Generator) -> list[Array]:
-        """All rows once, in batches of one size: what is left over waits for the next epoch."""
-        B = min(args.batch_size, len(rows))
-        order = rng.permutation(len(rows))[: len(rows) // B * B]
-        return list(order.reshape(-1, B))
-
-    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
-        return mask(rows[indices], share=args.mlm_probability, rng=rng)
-
-    progress = train(args, model, tokenizer, Batches(args, epoch_of, batch_of), evaluate)
-    before, after = progress.evals[0]["eval_loss"], progress.evals[-1]
-    finish(args, model, tokenizer, progress, {"eval_loss_at_start": before} | after)
-
-
-@torch.no_grad()
-def classify(model: ConvBertPreTrainedModel, ids: list[Tensor], batch_size: int,
-             precision: str) -> Tensor:
-    """Logits of encoded texts, in their order: float [n, C].
-
-    Texts of like length run together; one by one where the convolutions would see the padding.
-    """
-    model.eval()
-    size = batch_size if model.config.conv_padding_mask else 1
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    logits = torch.empty(len(ids), len(model.config.id2label))
-    for start in range(0, len(order), size):
-        part = order[start : start + size]
-        batch = padded([ids[i] for i in part], model.config.pad_token_id)
-        logits[part] = run_model(model, batch, precision).logits.cpu()
-    return logits
-
-
-def scores_of(logits: Tensor, targets: Tensor) -> dict:
-    """Accuracy, F1 (of class 1; of more than two classes the mean), loss, count, and the confusion
-    matrix with a row for each true class.  logits [n, C], targets [n]."""
-    C = logits.size(1)
-    matrix = torch.bincount(targets * C + logits.argmax(-1), minlength=C * C).view(C, C)
-    right = matrix.diagonal()
-    f1 = 2 * right.double() / (matrix.sum(0) + matrix.sum(1)).clamp(min=1)  # [C]
-    return {"eval_accuracy": right.sum().item() / len(targets),
-            "eval_f1": (f1[1] if C == 2 else f1.mean()).item(),
-            "eval_loss": F.cross_entropy(logits, targets).item(),
-            "eval_samples": len(targets), "confusion_matrix": matrix.tolist()}
-
-
-def finetune(args: Namespace) -> None:
-    """A classifier of texts.  The dev rows pick the best of the evaluated models."""
-    parts, names = split_examples(args)
-    model, tokenizer = make_model(ConvBertForSequenceClassification, args, id2label=names)
-    ids = {}
-    for name, part in parts.items():
-        texts = [row.text for row in part]
-        ids[name], cut = encode_texts(texts, tokenizer, args.max_seq_length)
-        say_cut(cut, len(part), args)
-    lengths = np.array([len(row) for row in ids["train"]])
-    targets = class_targets(parts["train"], names, args.hard_label_share)
-
-    def score(name: str) -> dict:
-        logits = classify(model, ids[name], args.batch_size, args.precision)
-        return scores_of(logits, hard_targets(parts[name], names))
-
-    def epoch_of(rng: Generator) -> list[Array]:
-        return bucketed(lengths, args.batch_size, rng)
-
-    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
-        multiple = 8 if args.device.type == "cuda" else 1  # few shapes
-        batch = padded([ids["train"][i] for i in indices], tokenizer.pad, multiple)
-        return batch | {"labels": targets[indices]}
-
-    batches = Batches(args, epoch_of, batch_of)
-    progress = train(args, model, tokenizer, batches, lambda model: score("dev"))
-    model.load_state_dict(progress.best["model"])
-    scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
-    if "test" in parts:
-        kept = Path(args.test_file or args.output_dir / "test.jsonl")
-        scores |= score("test") | {"test_file": str(kept)}
-        if not args.test_file and not RANK:
-            keep_examples(parts["test"], kept)
-    finish(args, model, tokenizer, progress, scores)
-
-
 def keep_examples(examples: list[Example], path: Path) -> None:
     """Writes a part that was cut from a file, as JSON lines, where `evaluate` finds it."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for row in examples:
             print(json.dumps({"text": row.text, "label": row.label}), file=file)
-
-
-def say_cut(cut: int, count: int, args: Namespace) -> None:
-    if cut:
-        print(f"{cut:,} of {count:,} texts were longer than --max_seq_length {args.max_seq_length} "
-              "and were cut", file=sys.stderr)
-
-
-def evaluate(args: Namespace) -> None:
-    """Scores a fine-tuned model on a test file."""
-    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    test = read_examples(args.test_file, args, args.max_eval_samples)
-    answers = hard_targets(test, model.config.id2label)
-    ids, cut = encode_texts([row.text for row in test], tokenizer, args.max_seq_length)
-    say_cut(cut, len(test), args)
-    scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
-    scores["test_file"] = str(args.test_file)
-    write_json(args.output_dir / "eval_results.json", scores)
-    print(json.dumps(scores, ensure_ascii=False))
-
-
-class Classifier:
-    """A fine-tuned model for use from Python.
-
-    >>> classify = Classifier.from_pretrained("runs/finetune")
-    >>> classify("배우들 연기가 정말 좋았어요")
-    [{'label': 'positive', 'score': 0.99}]
-
-    Takes a text or a list of texts.  Returns for each its class and the probability of it, as
-    transformers' pipeline does.  The answer does not depend on what else is in the list.
-    """
-
-    def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
-                 max_seq_length: int = 128, batch_size: int = 32, precision: str = "fp32"):
-        self.model, self.tokenizer = model, tokenizer
-        self.max_seq_length = min(max_seq_length, model.config.max_position_embeddings)
-        self.batch_size, self.precision = batch_size, precision
-        self.cut = 0  # texts that were longer than max_seq_length
-
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, device: str | None = None,
-                        vocab_file: Path | str | None = None, **options: Any) -> "Classifier":
-        """The classifier of a folder, on the best device if none is given.  Raises UserError.
-
-        vocab_file: its SentencePiece model, for a folder that holds none.
-        """
-        model = ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
-        given = Namespace(model_name_or_path=folder, vocab_file=vocab_file)
-        tokenizer = Tokenizer(vocabulary_of(given))
-        return cls(model.to(choose_device(device)), tokenizer, **options)
-
-    def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
-        """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
-        texts = [texts] if isinstance(texts, str) else texts
-        for number, text in enumerate(texts):
-            check_text(text, f"text {number}")
-        ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
-        self.cut += cut
-        logits = classify(self.model, ids, self.batch_size, self.precision)  # [n, C]
-        names = self.model.config.id2label
-        answers: list[dict] = []
-        for row in logits.softmax(-1).tolist():
-            best = row.index(max(row))
-            answers.append({"label": names[best], "score": row[best]})
-            if all_scores:
-                answers[-1]["scores"] = {names[i]: p for i, p in enumerate(row)}
-        return answers
-
-
-def predict(args: Namespace) -> None:
-    """A JSON object a line for every text, in their order: its columns, label, score."""
-    model, tokenizer = make_model(ConvBertForSequenceClassification, args)
-    classifier = Classifier(model, tokenizer, args.max_seq_length, args.batch_size, args.precision)
-    count = 0
-    with contextlib.ExitStack() as stack:
-        out: IO[str] = sys.stdout
-        if args.output_file:
-            temporary = stack.enter_context(replacing(Path(args.output_file)))
-            out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
-        for column, rows in texts_to_predict(args):
-            answers = classifier([row[column] for row in rows], args.all_scores)
-            for row, answer in zip(rows, answers):
-                taken = {name.strip().lower() for name in row}
-                taken |= {"label"} if taken & set(LABEL_COLUMNS) else set()
-                new = {free_name(name, taken): value for name, value in answer.items()}
-                print(json.dumps(row | new, ensure_ascii=False), file=out)
-            out.flush()
-            count += len(rows)
-    if count == 0:
-        print("there was no text to predict", file=sys.stderr)
-    say_cut(classifier.cut, count, args)
 
 
 def free_name(name: str, taken: set[str]) -> str:
@@ -1716,24 +1734,6 @@ def decoded(line: bytes) -> tuple[str, str]:
         with contextlib.suppress(UnicodeDecodeError):
             return line.decode(encoding), encoding
     return line.decode("utf-8", errors="replace"), "damaged UTF-8"
-
-
-def visualize(args: Namespace) -> None:
-    """Draws for every --text what the heads of attention and of convolution in --layer look at."""
-    try:
-        import pictures
-    except ImportError as error:
-        raise UserError(f"visualize needs pictures.py beside convbert.py ({error})") from None
-    model, tokenizer = make_model(ConvBertModel, args)
-    count = model.config.num_hidden_layers
-    layer = args.layer or count
-    if not args.text or layer > count:
-        raise UserError(f"visualize needs --text, and a --layer from 1 to {count}")
-    ids, _ = encode_texts(args.text, tokenizer, args.max_seq_length)
-    for number, row in enumerate(ids, 1):
-        path = args.output_dir / f"layer-{layer}-text-{number}.png"
-        pictures.mixed_attention(model.eval(), row, [tokenizer.pieces[i] for i in row], layer, path)
-        print(path)
 
 
 # ---- 9. The run folder and the machine -----------------------------------------------------------
