@@ -12,6 +12,7 @@ import convbert
 from convbert import ConvBertForSequenceClassification
 
 PROGRAM = ROOT / "tests/experiments/teacher.py"
+ERRORS = ROOT / "tests/experiments/errors.py"
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +101,23 @@ def test_soft_labels_leave_out_the_texts_held_out(two, tmp_path):
     assert [row.get("label") for row in soft] == [None, None, *labels[training]]
     assert all(sum(row["scores"].values()) == pytest.approx(1) for row in soft)
     assert [row["text"] for row in dev] == [*texts[held_out]]
+
+
+def test_errors_are_counted_by_length_and_by_score(tmp_path):
+    rows = [("짧다", "0", "negative", 0.55), ("짧다!", "0", "positive", 0.9),
+            ("이것은 열 자가 넘는 리뷰", "1", "positive", 0.995)]
+    lines = [json.dumps({"id": "1", "document": text, "label": label, "predicted_label": answer,
+                         "score": score}) for text, label, answer, score in rows]
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    result = run_python(ERRORS, tmp_path / "predictions.jsonl")
+    assert result.code == 0, result.err
+    assert result.out.splitlines() == [
+        "by characters",
+        "  0 to 10: 2 reviews, 50.0 % right",
+        "  10 to 20: 1 reviews, 100.0 % right",
+        "by score",
+        "  0.5 to 0.6: 1 reviews, 100.0 % right",
+        "  0.9 to 0.95: 1 reviews, 0.0 % right",
+        "  0.99 to 1.01: 1 reviews, 100.0 % right",
+        "errors: 1 of 3; a random sample",
+        "  negative, not positive 0.90: 짧다!"]
