@@ -12,12 +12,16 @@ Why is its kernel made from a span?  An ordinary convolution has one kernel for 
 Dynamic convolution (Wu et al. 2019) makes the kernel from the vector at the position alone.  In the
 first layer the same token at the same place therefore gets the same kernel in every text.  But 배
 is a pear, a boat or a belly, and only the words around it tell.  ConvBERT makes the kernel from the
-token and its K neighbours: from what the token means there.
+K tokens around the position, itself included: from what the token means there.  So kernels know
+their context from the first layer on.
+
+Pretrained at the cost of ELECTRA-small, the paper's small model is 0.9 points better on GLUE (78.9
+and 78.0, table 3).
 
 The letters for sizes:
     B batch    T length    V vocabulary    E embedding_size   H hidden_size    I intermediate_size
-    K conv_kernel_size, p = (K−1)/2        G num_groups       M masked tokens  C classes
-    N heads of attention, and as many of convolution          D head size      A = N·D
+    K conv_kernel_size, p = (K−1)/2        G num_groups       M chosen tokens  C classes
+    N heads of attention, and as many of convolution          D head size      A = N·D = H/2
 A line of code that changes a shape ends with the new one, in these letters.
 
 The equations of a layer.  x_t is the vector of token t, j runs from 0 to K−1, and ⊙ multiplies
@@ -25,18 +29,19 @@ element by element.  The number is the section of the paper.
 
     query, key, value        q = W_q x,  k = W_k x,  v = W_v x          H -> A channels
     values to convolve       u = W_u x                                  H -> A channels, 3.2
-    span key                 ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b       H -> A channels, 3.2
-    kernels                  w_t = softmax_j( W_f (q_t ⊙ ks_t) )        K weights for each head, 3.2
+    span key                 s_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b        H -> A channels, 3.2
+    kernels                  w_t = softmax_j( W_f (q_t ⊙ s_t) )         K weights for each head, 3.2
     span-based convolution   o_t = Σ_j w_{t,j} u_{t+j−p}                in each head, 3.2
-    self-attention           a_t = Σ_s softmax_s( q_t·k_s / √D ) v_s    in each head
+    self-attention           a_t = Σ_i softmax_i( q_t·k_i / √D ) v_i    in each head
     mixed attention          y_t = W_o [ a_t ; o_t ]                    2A -> H channels, 3.3
-    grouped linear           x · blockdiag(W_1, ..., W_G)               in the feed-forward, 3.3
+    grouped linear           z = blockdiag(W_1, ..., W_G) y             in the feed-forward, 3.3
 
-Both kinds of heads ask with the same queries.  A kernel is a weighted mean of the K neighbours, as
-a row of attention is one of all T tokens: hence the softmax.  dw has K weights for each channel of
-x.  W_f makes the kernels of a head from the channels of all heads.  BERT has twice as many heads of
-attention, so A would be H there; the paper calls the narrower A the bottleneck.  The equations of
-the paper name the convolved values V too; its code and its counts of parameters have a W_u.
+dw_j [H] weighs the channels of a neighbour, and W_pw [A, H] mixes them.  Every other W has a bias
+too, which is not written.  o_t is a weighted mean of K values, as a_t is one of all T: hence the
+softmax.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
+channels of all heads.  BERT would have 2N heads of attention; the paper calls the narrower q, k and
+v a bottleneck.  It writes as if the convolution took the v of attention, but its code and its
+counts of parameters have the W_u.
 
 Sections 1 to 4 are the paper.  Sections 5 to 7 train and use the model.  The others are machinery:
 tables of texts, folders, devices, options.
@@ -44,11 +49,12 @@ tables of texts, folders, devices, options.
 Departures from the authors' code:
   - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
     paper's objective, is --objective rtd.
-  - There the last tokens of a text also convolve the padding after it, so that the answer depends
-    on the batch.  Here both convolutions see zeros at padding (`conv_padding_mask`).
-  - 30 % of the tokens are masked, not 15 %, an exact count of each row.
+  - Their convolutions see the padding after a text, so that an answer depends on the batch.  Here
+    the depthwise and the span-based one see zeros at padding (`conv_padding_mask`).
+  - Exactly 30 % of the tokens of a row are chosen, not about 15 % (`--mlm_probability`).
   - Pretraining has no dropout.  Adam corrects the bias of its moments.
-  - All names, the classifier's hidden layer, and A = H/2 for any head_ratio follow Hugging Face.
+  - All names and the classifier's hidden layer follow Hugging Face, and so does A = H/2 for any
+    head_ratio: theirs is H/head_ratio, which is the same in all published models.
 
     python convbert.py --task pretrain       # on Korean Wikipedia, into runs/pretrain
     python convbert.py --task finetune       # on NSMC's film reviews, into runs/finetune
@@ -166,6 +172,7 @@ class ConvBertConfig:
               f"conv_type must be one of {[*CONVOLUTIONS]}")
         need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
         need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
+        # all heads have the same size, those of attention and those of convolution
         need(H % h == 0 and H % (self.num_heads * self.branches) == 0,
              f"hidden_size {H} must divide by {h} heads, half of them of attention")
         need(H % G == 0 and self.intermediate_size % G == 0,
@@ -228,8 +235,8 @@ class ConvBertConfig:
 def convolve(values: Tensor, kernels: Tensor) -> Tensor:
     """o_t = Σ_j w_{t,j} u_{t+j−p}, with zeros beyond both ends of the text (section 3.2).
 
-    values u [B, N, T, D], kernels w [B or 1, N, T, K]: a kernel for each head and position, which
-    the D channels of the head share.  Returns [B, N, T, D].
+    values u [B, N, T, D], kernels w [B, N, T, K]: a kernel for each head and position, which the D
+    channels of the head share, or [1, N, T, K] if all texts share them.  Returns [B, N, T, D].
     """
     if band_is_faster(values):
         return convolve_by_band(values, kernels)  # the same as one matrix product: section 10
@@ -242,10 +249,10 @@ def convolve(values: Tensor, kernels: Tensor) -> Tensor:
 
 
 class SeparableConv1D(nn.Module):
-    """The key of a span: ks_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b (section 3.2).
+    """The key of a span: s_t = W_pw Σ_j dw_j ⊙ x_{t+j−p} + b (section 3.2).
 
-    Two cheap steps in place of one convolution with H·K·A weights: each channel is convolved alone
-    over the K neighbours, then the channels are mixed.
+    Two cheap steps, of H·K + H·A weights, in place of one convolution with H·K·A: each channel is
+    convolved alone over the K tokens, then the channels are mixed.
     """
 
     def __init__(self, config: ConvBertConfig, A: int):
@@ -254,7 +261,7 @@ class SeparableConv1D(nn.Module):
         # two nn.Conv1d, with faster forms in section 10
         self.depthwise = DepthwiseConv1d(H, H, K, padding=K // 2, groups=H, bias=False)
         self.pointwise = PointwiseConv1d(H, A, kernel_size=1, bias=False)
-        self.bias = nn.Parameter(torch.zeros(A, 1))
+        self.bias = nn.Parameter(torch.zeros(A, 1))  # Hugging Face's name and shape
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H] -> [B, T, A]"""
@@ -331,7 +338,7 @@ class ConvBertSelfAttention(SelfAttention):
         u = self.values(x)  # [B, T, A]
         if visible is not None:
             u = u * visible  # where the bias of W_u made them nonzero
-        w = self.kernel_logits(x, q, u).softmax(-1)  # [B or 1, N, T, K]
+        w = self.kernel_logits(x, q, u).softmax(-1)  # [B, N, T, K]; [1, ...] if texts share it
         convolved = convolve(self.split_heads(u), w.to(u.dtype))  # [B, N, T, D]
 
         both = torch.cat([attended, convolved], dim=1)  # [B, 2N, T, D]
@@ -344,23 +351,23 @@ class ConvBertSelfAttention(SelfAttention):
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         """The kernels before softmax: [B, N, T, K], or [1, N, T, K] where all texts share them.
 
-        x [B, T, H] is the layer's input, 0 at padding and by convention 0 beyond both ends of the
-        text, q [B, N, T, D] the queries, u [B, T, A] the values.
+        x [B, T, H] is the layer's input, with zeros at padding unless conv_padding_mask is false.
+        q [B, N, T, D] are the queries, u [B, T, A] the values.  Beyond both ends of a text x is 0.
         """
         raise NotImplementedError
 
 
 class SpanBasedDynamicConvolution(ConvBertSelfAttention):
-    """The paper's kernel: w_t = softmax( W_f (q_t ⊙ ks_t) ), ks_t the span's key (section 3.2).
+    """The paper's kernel: w_t = softmax( W_f (q_t ⊙ s_t) ), s_t the span's key (section 3.2).
 
     As in attention, a query meets a key.  There q · k is summed up to one score.  Here W_f turns
-    q ⊙ ks into K scores for each head.
+    q ⊙ s into K scores for each head.
     """
 
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
         A = self.N * self.D
-        self.key_conv_attn_layer = SeparableConv1D(config, A)  # makes ks
+        self.key_conv_attn_layer = SeparableConv1D(config, A)  # makes s
         self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
@@ -412,9 +419,9 @@ CONVOLUTIONS: dict[str, type[SelfAttention]] = {  # by the configuration's conv_
 
 # ---- 3. Model ------------------------------------------------------------------------------------
 class GroupedLinear(nn.Module):
-    """y = x · blockdiag(W_1, ..., W_G) + b, with 1/G of the parameters (section 3.3).
+    """z = blockdiag(W_1, ..., W_G) y + b, with 1/G of the weights of a dense layer (section 3.3).
 
-    G groups of channels do not mix here.  W_o mixes them in the next layer.
+    G groups of channels do not mix here.  The dense layers of the next attention mix them.
     """
 
     def __init__(self, in_features: int, out_features: int, num_groups: int):
@@ -524,8 +531,9 @@ class ConvBertEncoder(nn.Module):
 def init_weights(module: nn.Module, std: float) -> None:
     """Normal(0, std) cut off at two std, as in BERT; biases are 0.
 
-    Depthwise kernels have a std of 1/K, as in the authors' code.  The sum of K terms has √K times
-    the std of a kernel: with 1/K a third of a token's size at K = 9, and with 0.02 a sixteenth.
+    Depthwise kernels have a std of 1/K, as in the authors' code.  For neighbours that are
+    independent the sum of K terms has √K times the std of one: at K = 9 about a third of a token's
+    size, and with 0.02 about a seventeenth.
     """
     if not isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         return
@@ -548,7 +556,7 @@ class ConvBertPreTrainedModel(nn.Module):
         self.config = config
 
     def initialise(self, *modules: nn.Module) -> None:
-        """Draws the weights of modules, once each: embeddings of another model have theirs."""
+        """Draws the weights of modules.  Embeddings that a generator shares are drawn only once."""
         for module in modules:
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
@@ -668,7 +676,7 @@ class ConvBertGeneratorPredictions(nn.Module):
 
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
-    """Masked language model (Devlin et al. 2019): the mean of −log p(token behind the mask).
+    """Masked language model (Devlin et al. 2019): the mean of −log p(token that was chosen).
 
     The output layer's weights are the word embeddings.
     """
@@ -691,7 +699,7 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
         if labels is not None:
             labelled = labels != IGNORE  # [B, T]
             hidden, labels = hidden[labelled], labels[labelled]  # [M, H], [M]
-        logits = self.generator_lm_head(self.generator_predictions(hidden))  # [M, V]
+        logits = self.generator_lm_head(self.generator_predictions(hidden))  # [M, V] or [B, T, V]
         if labels is None:
             return ModelOutput(None, logits)
         loss = F.cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))  # mean, or 0
@@ -713,7 +721,7 @@ class ConvBertDiscriminatorPredictions(nn.Module):
 class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: MLM + 50 · RTD.
 
-    The generator, a narrower ConvBERT, fills the masks with tokens drawn from its predictions.
+    The generator, a narrower ConvBERT, draws a token from its predictions for each chosen position.
     The discriminator, the model that is kept, tells which tokens were replaced.  So it learns from
     all T positions, not from the masked ones alone.  Both share the embeddings.  No gradient passes
     through the draw.
@@ -745,12 +753,13 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         losses = F.binary_cross_entropy_with_logits(logits, replaced.float(), reduction="none")
         real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rtd_loss = (losses * real).sum() / real.sum()
-        return ModelOutput(guess.loss + 50.0 * rtd_loss, logits)  # ELECTRA's weight: it is small
+        loss = guess.loss + 50.0 * rtd_loss  # the latter is small beside the former
+        return ModelOutput(loss, logits)
 
 
 def draw(logits: Tensor) -> Tensor:
     """A draw from softmax(logits) in each row, [M, V] -> [M]: the argmax of logits + Gumbel noise,
-    which is −log of an exponential number."""
+    which is −log of a draw from Exp(1)."""
     gumbel = -torch.empty_like(logits, dtype=torch.float32).exponential_().log()
     return (logits.detach() + gumbel).argmax(-1)
 
@@ -868,7 +877,8 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
             while len(tokens) < most and (lines := file.readlines(8 << 20)):  # characters
                 pieces = tokenizer.encode([line.strip() for line in lines])
                 ids = np.concatenate([before, *(p if len(p) else [tokenizer.sep] for p in pieces)])
-                again = (ids[1:] == tokenizer.sep) & (ids[:-1] == tokenizer.sep)  # more blank lines
+                # of several [SEP] in a row the first is kept, also where a block ends between them
+                again = (ids[1:] == tokenizer.sep) & (ids[:-1] == tokenizer.sep)
                 tokens += ids[1:][~again].astype(np.uint16).tobytes()
                 before = ids[-1:]
     count = min(len(tokens), most) // (2 * width)
@@ -919,12 +929,12 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
     less context.  mask_share of them become [MASK], random_share any ordinary token, and the rest
     stay.  BERT's 80/10/10 forces a model to keep a good vector for every token, since fine-tuning
     never shows it [MASK].  ELECTRA has 85/0/15: its discriminator never sees [MASK], because the
-    generator has filled the masks, and so it needs no random tokens.
+    generator has replaced it, and so no random tokens are needed.
     """
     ends = [(0, 0), (tokenizer.cls, tokenizer.sep)]
     ids = np.pad(rows.astype(np.int64), ((0, 0), (1, 1)), constant_values=ends)  # [B, T]
     chosen = choose_tokens(ids, tokenizer, share, rng)  # [B, T]
-    chance = rng.random(ids.shape)  # < 0.8: [MASK]; >= 0.9: any ordinary token; between: unchanged
+    chance = rng.random(ids.shape)  # low ones: [MASK]; high ones: any token; between: unchanged
     inputs = np.where(chosen & (chance < mask_share), tokenizer.mask, ids)
     randoms = rng.choice(np.flatnonzero(~tokenizer.is_special), ids.shape)
     inputs = np.where(chosen & (chance >= 1 - random_share), randoms, inputs)
@@ -1004,7 +1014,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # the middle of the update, or the first would have rate 0
+        done += 0.5 / args.max_steps  # the middle of the update; at its start the first has rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1165,7 +1175,7 @@ def pretrain(args: Namespace) -> None:
         mask = functools.partial(mask_rows, tokenizer=tokenizer, mask_share=0.85, random_share=0.0)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0  # no token is seen often; config.json keeps 0.1 for fine-tuning
+            module.p = 0.0  # few passes over the text do not overfit; config.json keeps 0.1
 
     length = args.max_seq_length
     rows = corpus_rows(args.corpus, tokenizer, length, args.max_train_samples)
@@ -1178,14 +1188,19 @@ def pretrain(args: Namespace) -> None:
 
     @torch.no_grad()
     def evaluate(model: nn.Module) -> dict:
-        """The loss on held-out rows, with the same 15 % masked in every run."""
+        """The mean loss of the held-out rows.
+
+        The same tokens are chosen in every run, and 15 % as in BERT, so that losses can be compared
+        whatever --mlm_probability is.
+        """
         model.eval()
         torch.manual_seed(0)
-        losses: list[float] = []
-        for part in np.split(valid, range(16, len(valid), 16)):
-            batch = mask(part, share=0.15, rng=np.random.default_rng(len(losses)))
-            losses += [run_model(model, batch, args.precision).loss.item()] * len(part)
-        return {"eval_loss": float(np.mean(losses)), "eval_samples": len(valid)}
+        total = 0.0
+        for first in range(0, len(valid), 16):
+            part = valid[first : first + 16]
+            batch = mask(part, share=0.15, rng=np.random.default_rng(first))
+            total += run_model(model, batch, args.precision).loss.item() * len(part)
+        return {"eval_loss": total / len(valid), "eval_samples": len(valid)}
 
     def epoch_of(rng: Generator) -> list[Array]:
         """All rows once, in batches of one size: what is left over waits for the next epoch."""
@@ -1244,7 +1259,7 @@ def finetune(args: Namespace) -> None:
     lengths = np.array([len(row) for row in ids["train"]])
     targets = class_targets(parts["train"], names, args.hard_label_share)
 
-    def score(name: str) -> dict:
+    def score(name: str, model: ConvBertForSequenceClassification) -> dict:
         logits = classify(model, ids[name], args.batch_size, args.precision)
         return scores_of(logits, hard_targets(parts[name], names))
 
@@ -1257,12 +1272,12 @@ def finetune(args: Namespace) -> None:
         return batch | {"labels": targets[indices]}
 
     batches = Batches(args, epoch_of, batch_of)
-    progress = train(args, model, tokenizer, batches, lambda model: score("dev"))
+    progress = train(args, model, tokenizer, batches, functools.partial(score, "dev"))
     model.load_state_dict(progress.best["model"])
     scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
     if "test" in parts:
         kept = Path(args.test_file or args.output_dir / "test.jsonl")
-        scores |= score("test") | {"test_file": str(kept)}
+        scores |= score("test", model) | {"test_file": str(kept)}
         if not args.test_file and not RANK:
             keep_examples(parts["test"], kept)
     finish(args, model, tokenizer, progress, scores)
