@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from experiments import teacher
-from helpers import ROOT, SAMPLE, finetuning, run, run_python
+from helpers import ROOT, SAMPLE, finetuning, read_json, run, run_python
 
 import convbert
 from convbert import ConvBertForSequenceClassification
@@ -47,7 +47,8 @@ def test_average_is_the_mean_of_each_weight(two, tmp_path):
     answers = convbert.Classifier.from_pretrained(tmp_path)([*texts[held_out]])
     right = [(answer["label"] == "positive") == label
              for answer, label in zip(answers, labels[held_out])]
-    assert result.out.strip() == f"dev accuracy of the average: {np.mean(right):.4f}"
+    scores = read_json(tmp_path / "eval_results.json")
+    assert scores == json.loads(result.out) == {"dev_accuracy": np.mean(right)}
 
 
 def test_what_is_shipped_has_half_the_size_and_nearly_the_same_weights(two, tmp_path):

@@ -8,11 +8,11 @@
     teacher.py ship    --models runs/average --output_dir weights/convbert-small-ko-nsmc
 
 Only models with the same start can be averaged: with the same head, drawn once, but another --seed
-for the order and dropout (Wortsman et al. 2022, arXiv 2203.05482).  `average` prints the accuracy
-on the rows that `--task finetune` holds out.  `label` adds up the mean logits of the models and
-those of a regression on character n-grams, which needs scikit-learn.  It writes soft.jsonl for
-`--task finetune --train_file`, and dev.jsonl for its `--validation_file`: the rows held out.  They
-teach nobody, and the accuracy on them is printed.
+for the order and dropout (Wortsman et al. 2022, arXiv 2203.05482).  `average` writes into
+eval_results.json how many of the rows are right that `--task finetune` holds out.  `label` adds up
+the mean logits of the models and those of a regression on character n-grams, which needs
+scikit-learn.  It writes soft.jsonl for `--task finetune --train_file`, and dev.jsonl for its
+`--validation_file`: the rows held out.  They teach nobody, and the accuracy on them is printed.
 
 `ship` writes the weights in float16, half the size; config.json tells transformers to compute in
 float32.
@@ -50,7 +50,9 @@ def average(options):
     texts, labels = convbert.read_reviews(options.train_file)
     held_out = convbert.hold_out(len(texts))[1]
     right = (logits_of([options.output_dir], texts[held_out]) > 0) == labels[held_out]
-    print(f"dev accuracy of the average: {right.mean():.4f}")
+    scores = {"dev_accuracy": float(right.mean())}
+    convbert.write_json(options.output_dir / "eval_results.json", scores)
+    print(json.dumps(scores))
 
 
 def save(model, options):
