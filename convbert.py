@@ -225,7 +225,9 @@ class ConvBertConfig:
             return cls(**{name: values[name] for name in names if name in values} | changes)
         except FileNotFoundError:
             unfinished = checkpoints(path.parent)
-            hint = f"unfinished; name {unfinished[-1]}" if unfinished else "name a model's folder"
+            hint = "name a model's folder on this disk"
+            if unfinished:
+                hint = f"unfinished; name {unfinished[-1]}"
             raise UserError(f"{path}: no such file; {hint}") from None
         except (UserError, OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: {error}") from None
@@ -1309,8 +1311,8 @@ class Classifier:
     >>> classify("배우들 연기가 정말 좋았어요")
     [{'label': 'positive', 'score': 0.99}]
 
-    Takes a text or a list of texts.  Returns for each its class and the probability of it, as
-    transformers' pipeline does.  The answer does not depend on what else is in the list.
+    Takes a text or a list of texts.  Returns for each its class and the probability of it, in the
+    form of transformers' pipeline.  The answer does not depend on what else is in the list.
     """
 
     def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
@@ -1723,7 +1725,7 @@ def lines_of_stdin() -> Iterator[list[str]]:
     if sys.stdin.isatty():
         print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
     stdin: Any = sys.stdin
-    odd: Counter[str] = Counter()  # lines in another encoding than UTF-8
+    odd: Counter[str] = Counter()  # lines by their encoding; "?": nothing but question marks
     rest, ended = b"", False  # rest: the beginning of a line
     while not ended:
         try:
@@ -1737,10 +1739,14 @@ def lines_of_stdin() -> Iterator[list[str]]:
             text, encoding = decoded(line)
             texts.append(text.rstrip("\r"))
             odd[encoding] += 1
+            odd["?"] += "?" in text and not text.strip("? \r")
         if texts:
             yield texts
-    for encoding in odd.keys() - {"utf-8-sig"}:
+    for encoding in odd.keys() - {"utf-8-sig", "?"}:
         print(f"stdin: {odd[encoding]:,} lines are not UTF-8; read as {encoding}", file=sys.stderr)
+    if odd["?"]:  # so Windows PowerShell pipes Korean
+        print(f"stdin: {odd['?']:,} lines hold nothing but question marks; if the shell has made "
+              "them, use --text or --test_file", file=sys.stderr)
 
 
 def decoded(line: bytes) -> tuple[str, str]:
@@ -2281,7 +2287,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
         "precision": (["auto", "fp32", "bf16"], "auto", "auto: bf16 where it is fast."),
         "num_threads": (int, None, "CPU threads.  [all cores; 1 for a small job]"),
         "max_seq_length": (int, 128, "Tokens of a row; longer labelled texts are cut."),
-        "batch_size": (int, {"pretrain": 16, "else": 32}, "Rows or texts in a batch."),
+        "batch_size": (int, 32, "Rows or texts in a batch."),
         "vocab_file": (str, None, "SentencePiece model.  [the model's own, or vocab/kowiki.model]"),
         "max_eval_samples": (int, None, "Uses only the first so many rows or texts to score."),
     },

@@ -726,6 +726,13 @@ def test_stdin_in_another_encoding_is_read_and_said(plain):
     assert "stdin: 1 lines are not UTF-8; read as damaged UTF-8" in result.err
 
 
+def test_question_marks_in_the_place_of_korean_are_told(plain):
+    result = predict(plain, stdin=b"???? ???\r\n\n what?\n??")
+    assert [row["text"] for row in lines_of(result.out)] == ["???? ???", "", " what?", "??"]
+    assert "stdin: 2 lines hold nothing but question marks" in result.err
+    assert "question marks" not in predict(plain, stdin="좋아요?\n".encode()).err
+
+
 def test_no_text_at_all_is_said(plain, tmp_path):
     assert "no text" in predict(plain).err
     path = write_csv(tmp_path / "a.csv", [("text", "label")])
