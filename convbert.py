@@ -876,7 +876,7 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
         if not os.path.isfile(path):
             raise UserError(f"{path}: no such corpus")
         with open(path, encoding=text_encoding(path)) as file:
-            while len(tokens) < most and (lines := file.readlines(8 << 20)):  # characters
+            while len(tokens) < most and (lines := file.readlines(1 << 18)):  # characters
                 pieces = tokenizer.encode([line.strip() for line in lines])
                 ids = np.concatenate([before, *(p if len(p) else [tokenizer.sep] for p in pieces)])
                 # of several [SEP] in a row the first is kept, also where a block ends between them
