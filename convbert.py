@@ -1056,15 +1056,15 @@ def run_model(model: nn.Module, batch: dict[str, Tensor], precision: str) -> Mod
         return model(**batch)
 
 
-def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer, batches: Batches,
-          evaluate: Callable) -> Progress:
-    """Trains to the end of the schedule, from the last checkpoint of this run if there is one.
+def train(args: Namespace, folder: "RunFolder", model: ConvBertPreTrainedModel,
+          tokenizer: Tokenizer, batches: Batches, evaluate: Callable) -> Progress:
+    """Trains to the end of the schedule, from the last checkpoint of the folder if there is one.
 
     evaluate(model) returns scores.  Raises UserError where a loss is not finite, SystemExit where a
     signal ends the program or the run is finished already.
     """
     optimizer, pad = make_optimizer(model, args), model.config.pad_token_id
-    with run_folder(args) as folder, heard_signals() as heard, ThreadPoolExecutor(1) as background:
+    with heard_signals() as heard, ThreadPoolExecutor(1) as background:
         progress = folder.resume(model, optimizer, batches.per_epoch)  # settles args.max_steps, too
         parallel = prepare(model, args, batches)
         if not progress.evals:  # the scores at the start, to compare with
@@ -1111,6 +1111,7 @@ def train(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer,
                 folder.save_checkpoint(progress, model, optimizer, tokenizer)
             if leave and not last:
                 folder.leave(heard, progress.step)
+    folder.close()
     return progress
 
 
@@ -1142,13 +1143,21 @@ def make_model(cls: type[Any], args: Namespace, **changes: Any) -> tuple[Any, To
     else:
         path = args.config_name or ROOT / "config.json"
         model = cls(ConvBertConfig.from_pretrained(path, **changes))
-    size, positions = model.config.vocab_size, model.config.max_position_embeddings
-    if size != tokenizer.size:
-        raise UserError(f"{tokenizer.path}: {tokenizer.size} pieces, but the model has {size}")
+    check_vocabulary(model.config, tokenizer)
+    positions = model.config.max_position_embeddings
     if (length := args.max_seq_length) > positions:
         raise UserError(f"--max_seq_length {length}: the model has only {positions} positions")
     choose_threads(args, model.config)
     return model.to(args.device), tokenizer
+
+
+def check_vocabulary(config: ConvBertConfig, tokenizer: Tokenizer) -> None:
+    if config.vocab_size != tokenizer.size:
+        raise UserError(f"{tokenizer.path}: {tokenizer.size} pieces, but the model has "
+                        f"{config.vocab_size}")
+    if config.pad_token_id != tokenizer.pad:
+        raise UserError(f"{tokenizer.path}: [PAD] is piece {tokenizer.pad}, but the model's "
+                        f"pad_token_id is {config.pad_token_id}")
 
 
 def vocabulary_of(args: Namespace) -> Path:
@@ -1213,9 +1222,11 @@ def pretrain(args: Namespace) -> None:
     def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
         return mask(rows[indices], share=args.mlm_probability, rng=rng)
 
-    progress = train(args, model, tokenizer, Batches(args, epoch_of, batch_of), evaluate)
-    before, after = progress.evals[0]["eval_loss"], progress.evals[-1]
-    finish(args, model, tokenizer, progress, {"eval_loss_at_start": before} | after)
+    batches = Batches(args, epoch_of, batch_of)
+    with run_folder(args) as folder:
+        progress = train(args, folder, model, tokenizer, batches, evaluate)
+        before, after = progress.evals[0]["eval_loss"], progress.evals[-1]
+        finish(args, model, tokenizer, progress, {"eval_loss_at_start": before} | after)
 
 
 @torch.no_grad()
@@ -1269,20 +1280,23 @@ def finetune(args: Namespace) -> None:
         return bucketed(lengths, args.batch_size, rng)
 
     def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
-        multiple = 8 if args.device.type == "cuda" else 1  # few shapes
+        few_shapes = args.device.type == "cuda" and model.config.max_position_embeddings % 8 == 0
+        multiple = 8 if few_shapes else 1
         batch = padded([ids["train"][i] for i in indices], tokenizer.pad, multiple)
         return batch | {"labels": targets[indices]}
 
     batches = Batches(args, epoch_of, batch_of)
-    progress = train(args, model, tokenizer, batches, functools.partial(score, "dev"))
-    model.load_state_dict(progress.best["model"])
-    scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
-    if "test" in parts:
-        kept = Path(args.test_file or args.output_dir / "test.jsonl")
-        scores |= score("test", model) | {"test_file": str(kept)}
-        if not args.test_file and not RANK:
-            keep_examples(parts["test"], kept)
-    finish(args, model, tokenizer, progress, scores)
+    with run_folder(args) as folder:
+        dev = functools.partial(score, "dev")
+        progress = train(args, folder, model, tokenizer, batches, dev)
+        model.load_state_dict(progress.best["model"])
+        scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
+        if "test" in parts:
+            kept = Path(args.test_file or args.output_dir / "test.jsonl")
+            scores |= score("test", model) | {"test_file": str(kept)}
+            if not args.test_file and not RANK:
+                keep_examples(parts["test"], kept)
+        finish(args, model, tokenizer, progress, scores)
 
 
 def say_cut(cut: int, count: int, args: Namespace) -> None:
@@ -1332,11 +1346,12 @@ class Classifier:
         model = ConvBertForSequenceClassification.from_pretrained(folder, new_head=False)
         given = Namespace(model_name_or_path=folder, vocab_file=vocab_file)
         tokenizer = Tokenizer(vocabulary_of(given))
+        check_vocabulary(model.config, tokenizer)
         return cls(model.to(choose_device(device)), tokenizer, **options)
 
     def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
         """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = [texts] if isinstance(texts, str) else list(texts)
         for number, text in enumerate(texts):
             check_text(text, f"text {number}")
         ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
@@ -1362,12 +1377,17 @@ def predict(args: Namespace) -> None:
         if args.output_file:
             temporary = stack.enter_context(replacing(Path(args.output_file)))
             out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
+        taken: set[str] = set()  # columns that the file has of its own
         for column, rows in texts_to_predict(args):
+            before = new_names(taken)
+            taken |= {name.strip().lower() for row in rows for name in row}
+            names = new_names(taken)
+            if count and names != before:
+                print(f"from text {count + 1:,} on, answers are called {', '.join(names.values())}",
+                      file=sys.stderr)
             answers = classifier([row[column] for row in rows], args.all_scores)
             for row, answer in zip(rows, answers):
-                taken = {name.strip().lower() for name in row}
-                taken |= {"label"} if taken & set(LABEL_COLUMNS) else set()
-                new = {free_name(name, taken): value for name, value in answer.items()}
+                new = {names[name]: value for name, value in answer.items()}
                 print(json.dumps(row | new, ensure_ascii=False), file=out)
             out.flush()
             count += len(rows)
@@ -1435,6 +1455,7 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
         if twice := [name for name, count in Counter(names).items() if name and count > 1]:
             raise UserError(f"{path}, line {blank + 1}: two columns are named {twice[0]!r}")
         nsmc = names == ["id", "document", "label"] and separator == "\t"
+        stray = "" if nsmc else stray_quote(path, encoding, separator)
         line, left = blank + 2, limit or sys.maxsize
         with pandas.read_csv(path, sep=separator, quoting=3 if nsmc else 0, dtype=str,
                              keep_default_na=False, skip_blank_lines=False, skiprows=blank,
@@ -1451,6 +1472,8 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
                 elif separator == "\t" and any(chunk[k].str.contains("\t").any() for k in chunk):
                     raise UserError(f"{path}, line {chunk.index[0]} or later: a quotation mark "
                                     "opens a field that holds a tab; double it, or quote the field")
+                if stray and height.max() > 1:  # lines that a quotation mark has made one
+                    raise UserError(stray)
                 if height.max() > 20:
                     print(f"{path}, line {chunk.index[height.argmax()]}: a row of {height.max()} "
                           "lines; is a quotation mark too many?", file=sys.stderr)
@@ -1459,12 +1482,28 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
                 left -= len(rows)
                 if not left:
                     return
+        if stray:
+            print(stray, file=sys.stderr)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, csv.Error) as error:  # pandas' own are ValueErrors
         why = " ".join(str(error).split())
         raise UserError(f"{path}: not a readable table ({why}); a text that holds a comma needs "
                         "quotation marks around it") from None
+
+
+def stray_quote(path: Path | str, encoding: str, separator: str) -> str:
+    """What is wrong with the quotation marks of a table, which pandas reads in some way; or ""."""
+    csv.field_size_limit(2**31 - 1)
+    with open(path, encoding=encoding, newline="") as file:
+        rows = csv.reader(file, delimiter=separator, strict=True)
+        try:
+            for _ in rows:
+                pass
+        except csv.Error as error:
+            return (f"{path}, line {rows.line_num}: a quotation mark is stray ({error}); double "
+                    "it, and quote the field")
+    return ""
 
 
 def unquoted(texts: Any) -> Any:
@@ -1654,7 +1693,8 @@ def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int,
         else:
             train = parts["train"]
             rest, cut = hold_out(len(train))
-            parts[name], parts["train"] = [train[i] for i in cut], [train[i] for i in rest]
+            parts[name] = [train[i] for i in cut[:limit]]
+            parts["train"] = [train[i] for i in rest]
     if empty := [name for name, part in parts.items() if not len(part)]:
         raise UserError(f"{args.train_file}: too few rows to cut {' and '.join(empty)} from it")
     for name in ("test", "dev"):
@@ -1694,11 +1734,15 @@ def keep_examples(examples: list[Example], path: Path) -> None:
             print(json.dumps({"text": row.text, "label": row.label}), file=file)
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """The name of a column to add: what the file has of its own is never overwritten."""
-    while name in taken:
-        name = f"predicted_{name}"
-    return name
+def new_names(taken: set[str]) -> dict[str, str]:
+    """What the columns of answers are called, so that none of a file's own is overwritten."""
+    names = {}
+    for answer in ("label", "score", "scores"):
+        name = answer
+        while name in taken or (name == "label" and taken & set(LABEL_COLUMNS)):
+            name = f"predicted_{name}"
+        names[answer] = name
+    return names
 
 
 def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
@@ -1725,7 +1769,7 @@ def lines_of_stdin() -> Iterator[list[str]]:
     if sys.stdin.isatty():
         print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
     stdin: Any = sys.stdin
-    odd: Counter[str] = Counter()  # lines by their encoding; "?": nothing but question marks
+    odd: Counter[str] = Counter()  # lines by their encoding; "?": without any letter
     rest, ended = b"", False  # rest: the beginning of a line
     while not ended:
         try:
@@ -1739,13 +1783,13 @@ def lines_of_stdin() -> Iterator[list[str]]:
             text, encoding = decoded(line)
             texts.append(text.rstrip("\r"))
             odd[encoding] += 1
-            odd["?"] += "?" in text and not text.strip("? \r")
+            odd["?"] += "?" in text and not any(letter.isalpha() for letter in text)
         if texts:
             yield texts
     for encoding in odd.keys() - {"utf-8-sig", "?"}:
         print(f"stdin: {odd[encoding]:,} lines are not UTF-8; read as {encoding}", file=sys.stderr)
     if odd["?"]:  # so Windows PowerShell pipes Korean
-        print(f"stdin: {odd['?']:,} lines hold nothing but question marks; if the shell has made "
+        print(f"stdin: {odd['?']:,} lines hold question marks and no letter; if the shell has made "
               "them, use --text or --test_file", file=sys.stderr)
 
 
@@ -1812,7 +1856,8 @@ def flush_folder(folder: Path) -> None:
 def write_json(path: Path, value: dict) -> None:
     with replacing(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
+        # names of files can hold half a surrogate pair, for which JSON has a spelling
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> dict:
@@ -2033,6 +2078,7 @@ def file_sha256(path: Path | str) -> str:
 
 def compare_options(old: dict[str, Any], new: dict[str, Any], here: str) -> None:
     """UserError where it is another run; a line where it is the same, but no longer to the byte."""
+    old = {"model_name_or_path": ""} | old  # checkpoints of before lack it for random weights
     different = [name for name in new if name in old and old[name] != new[name]]
     if fatal := [name for name in different if name not in INEXACT]:
         raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
@@ -2345,6 +2391,15 @@ RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2,
           "hard_label_share": (0, 1)}
 
 
+ONLY = {  # tasks that use an option, where they are not those of its group
+    "train_file": ["finetune"], "test": ["finetune"], "hard_label_share": ["finetune"],
+    "label_column_name": ["finetune", "evaluate"], "layer": ["visualize"],
+    "output_file": ["predict"], "all_scores": ["predict"],
+    "max_eval_samples": ["pretrain", "finetune", "evaluate"],
+    "output_dir": ["pretrain", "finetune", "evaluate", "visualize"],
+}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """A parser in which every option is None where it is not given; `settle` fills in defaults."""
     parser = argparse.ArgumentParser(
@@ -2429,13 +2484,16 @@ def settle(args: Namespace) -> None:
 
 
 def say_unused(args: Namespace) -> None:
-    """Names given options that the task does not use: those of a group for other tasks."""
+    """Names given options that the task does not use: by their group, or by ONLY."""
     for title, group in OPTIONS.items():
-        tasks = [task for task in TASKS if task in title]
-        tasks = tasks or (["pretrain", "finetune"] if "training" in title else [*TASKS])
+        named = [task for task in TASKS if task in title]
+        trained = title == "output" or "training" in title
         for name in group:
+            tasks = ONLY.get(name) or named or (["pretrain", "finetune"] if trained else [*TASKS])
             if name in args.given and args.task not in tasks:
                 print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
+    if args.text and args.test_file and args.task == "predict":
+        raise UserError("--text and --test_file: predict takes one of them")
 
 
 def settle_data(args: Namespace) -> bool:

@@ -15,6 +15,7 @@ import sys
 import threading
 import tracemalloc
 from argparse import Namespace
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -394,7 +395,7 @@ def test_semicolons_separate_where_there_is_no_comma(tmp_path):
 
 def test_a_quotation_mark_too_many_is_said(tmp_path, capsys):
     rows = [f"글 {i},배송" for i in range(25)]
-    rows = ["리뷰,분류", '"최고의 제품,품질', *rows, '"또,가격', "끝,가격"]
+    rows = ["리뷰,분류", '"최고의 제품,품질', *rows, '또",가격', "끝,가격"]
     (tmp_path / "a.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     read(tmp_path / "a.csv")
     assert "a.csv, line 2: a row of 27 lines; is a quotation mark" in capsys.readouterr().err
@@ -727,9 +728,9 @@ def test_stdin_in_another_encoding_is_read_and_said(plain):
 
 
 def test_question_marks_in_the_place_of_korean_are_told(plain):
-    result = predict(plain, stdin=b"???? ???\r\n\n what?\n??")
-    assert [row["text"] for row in lines_of(result.out)] == ["???? ???", "", " what?", "??"]
-    assert "stdin: 2 lines hold nothing but question marks" in result.err
+    result = predict(plain, stdin=b"???? ??? 10.\r\n\n what?\n??")
+    assert [row["text"] for row in lines_of(result.out)] == ["???? ??? 10.", "", " what?", "??"]
+    assert "stdin: 2 lines hold question marks and no letter" in result.err
     assert "question marks" not in predict(plain, stdin="좋아요?\n".encode()).err
 
 
@@ -887,9 +888,9 @@ def test_the_vocabulary_of_the_folder_decides(plain, other, tmp_path):
     bundled = lines_of(predict(plain, "--text", "좋아", "--text", "음악").out)
     assert [row["score"] for row in ours] == [row["score"] for row in bundled]
     assert ours[0]["score"] != ours[1]["score"]
-    for task in ("predict", "evaluate"):
-        options = ["--task", task, "--model_name_or_path", folder, *CHEAP, "--text", "글",
-                   "--test_file", SAMPLE / "ratings_test.txt", "--output_dir", tmp_path / "out"]
+    test = ["--test_file", SAMPLE / "ratings_test.txt", "--output_dir", tmp_path / "out"]
+    for task, more in (("predict", ["--text", "글"]), ("evaluate", test)):
+        options = ["--task", task, "--model_name_or_path", folder, *CHEAP, *more]
         given = ROOT / "vocab/kowiki.model"
         check_error(run(*options, "--vocab_file", given), str(given), str(folder / "spiece.model"))
         result = run(*options, "--vocab_file", other / "swapped.model")  # the same by content
@@ -899,3 +900,81 @@ def test_the_vocabulary_of_the_folder_decides(plain, other, tmp_path):
         result = run(*options, "--vocab_file", other / "swapped.model")
         assert result.code == 0, result.err
         shutil.copy(other / "swapped.model", folder / "spiece.model")
+
+
+# ---- What is lost or taken for something else, said
+
+def test_a_stray_quotation_mark_that_joins_rows_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"좋다,1\n나쁘다,0\n"아,1\n그래,0\n', encoding="utf-8")
+    with pytest.raises(convbert.UserError, match=r"a\.csv, line 4: a quotation mark is stray"):
+        list(convbert.read_table(path))
+
+
+def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
+    path = tmp_path / "a.tsv"
+    path.write_text('text\tlabel\n"최고" 라는 말\t1\n그래\t0\n', encoding="utf-8")
+    (table,) = convbert.read_table(path)
+    assert [*table["text"]] == ["최고 라는 말", "그래"]
+    assert "a.tsv, line 2: a quotation mark is stray" in capsys.readouterr().err
+
+
+def test_labels_of_some_rows_are_not_mixed_with_answers(plain, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}, {"text": "b", "label": "0"}])
+    for row in lines_of(predict(plain, "--test_file", path).out):
+        assert row.get("label", "0") == "0"
+        assert row["predicted_label"] in ("negative", "positive") and "score" in row
+    rows = [{"text": "a"}] * convbert.CHUNK + [{"text": "b", "label": "0"}]
+    result = predict(plain, "--test_file", write_jsonl(path, rows))
+    assert "from text 2,049 on, answers are called predicted_label, score, scores" in result.err
+
+
+def test_an_iterator_of_texts_is_classified(plain):
+    classify = convbert.Classifier.from_pretrained(plain, device="cpu")
+    assert classify(text for text in ("a", "b")) == classify(["a", "b"])
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused(plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "model")
+    for name, value, why in (("pad_token_id", 3, "is piece 0, but the model's pad_token_id is 3"),
+                             ("vocab_size", 9000, "pieces, but the model has 9000")):
+        changed = convbert.ConvBertConfig.from_pretrained(plain, **{name: value})
+        ConvBertForSequenceClassification(changed).save_pretrained(folder)
+        with pytest.raises(convbert.UserError, match=why):
+            convbert.Classifier.from_pretrained(folder)
+        result = run("--task", "predict", "--model_name_or_path", folder, *CHEAP, "--text", "a")
+        assert result.code == 2 and why in result.err
+
+
+@pytest.mark.parametrize("options", [
+    ["--layer", "1"], ["--train_file", "a.tsv"], ["--max_eval_samples", "1"],
+    ["--output_dir", "out"], ["--no-test"], ["--save_steps", "3"], ["--label_column_name", "a"]])
+def test_an_option_that_predict_does_not_use_is_told(options, plain):
+    result = predict(plain, "--text", "a", *options)
+    name = options[0].replace("--no-", "--")
+    assert f"{name}: not used by --task predict" in result.err
+
+
+def test_predict_takes_texts_or_a_file(plain, tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    result = run("--task", "predict", "--model_name_or_path", plain, *CHEAP, "--text", "b",
+                 "--test_file", path)
+    assert (result.code, result.out) == (2, "") and "takes one of them" in result.err
+
+
+def test_a_test_part_that_is_cut_from_a_file_is_limited_too(config, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(300)])
+    result = run(*tuning(config, path, tmp_path / "run", "--max_steps", "1", "--max_eval_samples",
+                         "7"))
+    assert result.code == 0, result.err
+    assert read_json(tmp_path / "run/eval_results.json")["eval_samples"] == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are no bytes there")
+def test_a_test_file_whose_name_is_no_utf8_is_no_traceback(plain, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xc5\xd7.csv"))
+    write_csv(path, [("text", "label"), ("a", "0"), ("b", "1")])
+    result = run("--task", "evaluate", "--model_name_or_path", plain, *CHEAP, "--test_file", path,
+                 "--output_dir", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert read_json(tmp_path / "out/eval_results.json")["test_file"] == str(path)

@@ -494,6 +494,21 @@ def test_another_model_to_start_from_is_refused(data, tmp_path):
     refused(options, tmp_path / "run", "model_name_or_path")
 
 
+def test_a_checkpoint_of_before_that_began_with_random_weights_is_no_other_run(data, tmp_path):
+    """Its options have no model_name_or_path."""
+    options, folder = command("mlm", data), tmp_path / "run"
+    crash(options, folder, 8)
+    finish(command("mlm", data, "--max_steps", "1"), tmp_path / "one")
+    for path in folder.glob("checkpoint-*/training_state.pt"):
+        state = torch.load(path, weights_only=True)
+        del state["progress"]["options"]["model_name_or_path"]
+        torch.save(state, path)
+    at = options.index("--config_name")
+    other = [*options[:at], "--model_name_or_path", str(tmp_path / "one"), *options[at + 2 :]]
+    refused(other, folder, "model_name_or_path")
+    assert "going on from" in finish(options, folder)
+
+
 def test_another_config_is_refused(unfinished, data):
     options, folder = unfinished
     path = data / "config.json"
@@ -982,6 +997,21 @@ def test_of_two_runs_at_once_the_second_is_refused(data, tmp_path, start, refere
     process.join()
     assert "going on from" in finish(options, folder)  # the lock has gone with its process
     assert results(folder) == reference(options)
+
+
+def test_the_folder_is_locked_until_its_results_are_written(data, tmp_path, monkeypatch):
+    tried = []
+
+    def finish_beside(args, *rest, original=convbert.finish):
+        with pytest.raises(convbert.UserError, match=BUSY), convbert.run_folder(args):
+            pass
+        tried.append(args.task)
+        original(args, *rest)
+
+    monkeypatch.setattr(convbert, "finish", finish_beside)
+    for job in ("mlm", "finetune"):
+        finish(command(job, data), tmp_path / job)
+    assert tried == ["pretrain", "finetune"]
 
 
 def test_two_folders_hold_two_runs(data, tmp_path):

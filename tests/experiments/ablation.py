@@ -110,7 +110,7 @@ def pretrain(options, variant, seed):
     convbert.write_json(file, {"model_type": "convbert", **config})
     run(options, "pretrain", variant, seed, "--config_name", file, "--corpus", options.corpus,
         "--valid_file", options.valid_file, "--max_eval_samples", 384,
-        "--max_steps", options.max_steps)
+        "--max_steps", options.max_steps, "--batch_size", 16)
 
 
 def finetune(options, variant, seed):
