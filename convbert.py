@@ -114,6 +114,11 @@ class UserError(Exception):
     """Something the user can put right.  The command line prints it as one line, with status 2."""
 
 
+def brief(error: Exception) -> str:
+    """What a library says of an error, in one line."""
+    return " ".join(str(error).split())[:300]
+
+
 # ---- 1. Configuration ----------------------------------------------------------------------------
 SIZES: dict[str, dict] = {  # as published, but for tiny; what is not named is as in small
     "tiny": dict(embedding_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2),
@@ -169,7 +174,7 @@ class ConvBertConfig:
         H, h = self.hidden_size, self.num_attention_heads
         G, K = self.num_groups, self.conv_kernel_size
         need(self.conv_type in [*CONVOLUTIONS],  # a list: the value may be unhashable
-              f"conv_type must be one of {[*CONVOLUTIONS]}")
+             f"conv_type must be one of {[*CONVOLUTIONS]}")
         need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
         need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
         # all heads have the same size, those of attention and those of convolution
@@ -590,8 +595,7 @@ class ConvBertPreTrainedModel(nn.Module):
         try:
             unused = model.load_state_dict(weights, strict=False).unexpected_keys
         except RuntimeError as error:
-            why = " ".join(str(error).split())[:300]
-            raise UserError(f"{path}: does not fit ({why})") from None
+            raise UserError(f"{path}: does not fit ({brief(error)})") from None
         if missing or unused:
             print(f"{path}: begins anew: {modules_of(missing)}; not used: {modules_of(unused)}",
                   file=sys.stderr)
@@ -621,7 +625,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no model.safetensors") from None
     except Exception as error:  # a damaged file can raise almost anything
-        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:300]})") from None
+        raise UserError(f"{path}: damaged ({brief(error)})") from None
 
 
 def modules_of(names: Iterable[str]) -> str:
@@ -1279,9 +1283,10 @@ def finetune(args: Namespace) -> None:
     def epoch_of(rng: Generator) -> list[Array]:
         return bucketed(lengths, args.batch_size, rng)
 
+    few_shapes = args.device.type == "cuda" and model.config.max_position_embeddings % 8 == 0
+    multiple = 8 if few_shapes else 1
+
     def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
-        few_shapes = args.device.type == "cuda" and model.config.max_position_embeddings % 8 == 0
-        multiple = 8 if few_shapes else 1
         batch = padded([ids["train"][i] for i in indices], tokenizer.pad, multiple)
         return batch | {"labels": targets[indices]}
 
@@ -1378,10 +1383,10 @@ def predict(args: Namespace) -> None:
             temporary = stack.enter_context(replacing(Path(args.output_file)))
             out = stack.enter_context(open(temporary, "w", encoding="utf-8", errors="replace"))
         taken: set[str] = set()  # columns that the file has of its own
+        names: dict[str, str] = {}
         for column, rows in texts_to_predict(args):
-            before = new_names(taken)
             taken |= {name.strip().lower() for row in rows for name in row}
-            names = new_names(taken)
+            before, names = names, new_names(taken)
             if count and names != before:
                 print(f"from text {count + 1:,} on, answers are called {', '.join(names.values())}",
                       file=sys.stderr)
@@ -1930,9 +1935,8 @@ class RunFolder:
                 model.load_state_dict(state["model"])
                 optimizer.load_state_dict(state["optimizer"])
             except (RuntimeError, ValueError) as error:
-                why = " ".join(str(error).split())[:300]
-                raise UserError(f"{found[-1]}: of another model or optimizer ({why}); choose "
-                                "another folder, or --overwrite_output_dir") from None
+                raise UserError(f"{found[-1]}: of another model or optimizer ({brief(error)}); "
+                                "choose another folder, or --overwrite_output_dir") from None
             print(f"going on from {self.path}/checkpoint-{progress.step}", file=sys.stderr)
         else:
             results = {path.name for path in found}
@@ -2467,6 +2471,8 @@ def settle(args: Namespace) -> None:
                 default = default.get(args.task, default["else"])
             setattr(args, name, default)
     say_unused(args)
+    if args.text and args.test_file and args.task == "predict":
+        raise UserError("--text and --test_file: predict takes one of them")
     if (args.size or args.config_name) and args.task not in ("pretrain", "finetune"):
         raise UserError("--size and --config_name make a new model, which only --task pretrain and "
                         "finetune can use")
@@ -2492,8 +2498,6 @@ def say_unused(args: Namespace) -> None:
             tasks = ONLY.get(name) or named or (["pretrain", "finetune"] if trained else [*TASKS])
             if name in args.given and args.task not in tasks:
                 print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
-    if args.text and args.test_file and args.task == "predict":
-        raise UserError("--text and --test_file: predict takes one of them")
 
 
 def settle_data(args: Namespace) -> bool:
