@@ -1436,106 +1436,112 @@ class Example(NamedTuple):
     scores: dict[str, float]  # {class: probability}, mostly {}
 
 
-def read_table(path: Path | str, limit: int | None = None) -> Iterator[Any]:
-    """Yields a file as pandas.DataFrames of up to 2,048 rows; the index is the number of the line.
+class Table(NamedTuple):
+    """Some rows of a file."""
 
-    Tab-separated, comma-separated or JSON lines, in the encodings of `text_encoding`.  In a file
-    with NSMC's header (id, document, label) a quotation mark is a character.  Raises UserError.
+    columns: list[str]  # of all the rows
+    rows: list[tuple[int, dict[str, Any]]]  # (number of its line, {column: value})
+
+
+def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
+    """Yields the rows of a file that are not blank, up to 2,048 at a time.  Raises UserError.
+
+    Tab-separated, comma-separated or JSON lines, in the encodings of `text_encoding`.
     """
-    import pandas  # here, because --help and pretraining need not wait for it
-
     try:
-        encoding = text_encoding(path)
-        with open(path, encoding=encoding) as file:
-            filled = ((n, line) for n, line in enumerate(file) if line.strip())
-            blank, header = next(filled, (0, ""))
+        with open(path, encoding=text_encoding(path), newline="") as file:
+            filled = ((n, line) for n, line in enumerate(file, 1) if line.strip())
+            number, header = next(filled, (1, ""))
+            if header.strip() == "[" or header.startswith("[{"):
+                raise UserError(f"{path}: a JSON array; write it as JSON lines, an object a line")
             if header.lstrip().startswith("{"):
-                file.seek(0)
-                yield from read_json_lines(path, file, limit)
-                return
-        if header.strip() == "[" or header.startswith("[{"):
-            raise UserError(f"{path}: a JSON array; write it as JSON lines, an object a line")
-        separator = next((mark for mark in "\t,;" if mark in header), ",")
-        names = next(csv.reader([header], delimiter=separator), [])
-        if twice := [name for name, count in Counter(names).items() if name and count > 1]:
-            raise UserError(f"{path}, line {blank + 1}: two columns are named {twice[0]!r}")
-        nsmc = names == ["id", "document", "label"] and separator == "\t"
-        stray = "" if nsmc else stray_quote(path, encoding, separator)
-        line, left = blank + 2, limit or sys.maxsize
-        with pandas.read_csv(path, sep=separator, quoting=3 if nsmc else 0, dtype=str,
-                             keep_default_na=False, skip_blank_lines=False, skiprows=blank,
-                             encoding=encoding, chunksize=CHUNK) as chunks:
-            for chunk in chunks:
-                if len(chunk) and isinstance(chunk.index[0], str):  # of a field without a name
-                    raise UserError(f"{path}, line {line}: has more fields than there are names")
-                chunk = chunk.fillna("")
-                height = 1 + sum(chunk[name].str.count("\n") for name in chunk)  # lines of a row
-                chunk.index = line + height.cumsum() - height
-                line += height.sum()
-                if nsmc:
-                    chunk["document"] = unquoted(chunk["document"])
-                elif separator == "\t" and any(chunk[k].str.contains("\t").any() for k in chunk):
-                    raise UserError(f"{path}, line {chunk.index[0]} or later: a quotation mark "
-                                    "opens a field that holds a tab; double it, or quote the field")
-                if stray and height.max() > 1:  # lines that a quotation mark has made one
-                    raise UserError(stray)
-                if height.max() > 20:
-                    print(f"{path}, line {chunk.index[height.argmax()]}: a row of {height.max()} "
-                          "lines; is a quotation mark too many?", file=sys.stderr)
-                rows = chunk[(chunk != "").any(axis=1)][:left]  # a blank line is no row
-                yield rows
-                left -= len(rows)
-                if not left:
-                    return
-        if stray:
-            print(stray, file=sys.stderr)
+                found = read_json_lines(path, itertools.chain([(number, header)], filled))
+            else:
+                found = read_csv(path, file, header, number)
+            rows = itertools.islice(found, limit)
+            while part := list(itertools.islice(rows, CHUNK)):
+                yield Table([*dict.fromkeys(name for _, row in part for name in row)], part)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, csv.Error) as error:  # pandas' own are ValueErrors
-        why = " ".join(str(error).split())
-        raise UserError(f"{path}: not a readable table ({why}); a text that holds a comma needs "
-                        "quotation marks around it") from None
 
 
-def stray_quote(path: Path | str, encoding: str, separator: str) -> str:
-    """What is wrong with the quotation marks of a table, which pandas reads in some way; or ""."""
-    csv.field_size_limit(2**31 - 1)
-    with open(path, encoding=encoding, newline="") as file:
-        rows = csv.reader(file, delimiter=separator, strict=True)
+def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple]:
+    for number, line in lines:
         try:
-            for _ in rows:
-                pass
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: not a JSON object")
+        yield number, row
+
+
+def read_csv(path: Path | str, file: IO[str], header: str, number: int) -> Iterator[tuple]:
+    """The rows below a header in the line of that number, by what separates the header's fields.
+
+    In a file with NSMC's header (id, document, label) a quotation mark is a character.  Elsewhere
+    one that joins lines by mistake is an error, and one within a line is told.
+    """
+    separator = next((mark for mark in "\t,;" if mark in header), ",")
+    names = next(csv.reader([header], delimiter=separator), [])
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
+    nsmc = names == ["id", "document", "label"] and separator == "\t"
+    form: dict[str, Any] = {"delimiter": separator}
+    if nsmc:
+        form["quoting"] = csv.QUOTE_NONE
+    csv.field_size_limit(2**31 - 1)
+    line, told = "", False
+
+    def noted(text: str) -> str:
+        nonlocal line
+        line = text
+        return text
+
+    reader = csv.reader(map(noted, file), strict=True, **form)
+    while True:
+        first = number + reader.line_num + 1
+        try:
+            fields = next(reader, None)
         except csv.Error as error:
-            return (f"{path}, line {rows.line_num}: a quotation mark is stray ({error}); double "
-                    "it, and quote the field")
-    return ""
+            last = number + reader.line_num
+            what = (f"{path}, line {last}: a quotation mark is stray ({error}); double it, and "
+                    "quote the field")
+            if last > first:
+                raise UserError(f"{what}; this row begins in line {first}") from None
+            if not told:
+                print(what, file=sys.stderr)
+            told = True
+            fields = next(csv.reader([line], **form))  # as well as it can be read
+        if fields is None:
+            return
+        if len(fields) > len(names):
+            raise UserError(f"{path}, line {first}: {len(fields)} fields, but {len(names)} "
+                            "columns; a text that holds a comma needs quotation marks around it")
+        if separator == "\t" and any("\t" in text for text in fields):
+            raise UserError(f"{path}, line {first}: a quotation mark opens a field that holds a "
+                            "tab; double it, or quote the field")
+        height = number + reader.line_num + 1 - first
+        if height > 20:
+            print(f"{path}, line {first}: a row of {height} lines; is a quotation mark too many?",
+                  file=sys.stderr)
+        if any(fields):  # a blank line is no row
+            row = dict(itertools.zip_longest(names, fields, fillvalue=""))
+            if nsmc:
+                row["document"] = unquoted(row["document"])
+            yield first, row
 
 
-def unquoted(texts: Any) -> Any:
-    """NSMC's documents without the two layers of CSV quotes that those with a quote have."""
+def unquoted(text: str) -> str:
+    """One of NSMC's documents without the two layers of CSV quotes that those with a quote have."""
     for _ in range(2):
-        texts = texts.mask(texts.str.fullmatch('".*"'), texts.str[1:-1].str.replace('""', '"'))
-    return texts
+        if len(text) > 1 and text[0] == text[-1] == '"':
+            text = text[1:-1].replace('""', '"')
+    return text
 
 
-def read_json_lines(path: Path | str, file: IO[str], limit: int | None) -> Iterator[Any]:
-    import pandas
-
-    filled = ((n, line) for n, line in enumerate(file, 1) if line.strip())
-    lines = itertools.islice(filled, limit)
-    while part := list(itertools.islice(lines, CHUNK)):
-        rows = []
-        for number, line in part:
-            try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError, RecursionError):
-                raise UserError(f"{path}, line {number}: not a JSON object") from None
-        yield pandas.DataFrame(rows, index=[number for number, _ in part], dtype=object)
-
-
-def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: Any) -> str:
+def pick_column(names: list[str], given: str | None, usual: tuple, option: str, path: Any) -> str:
     """The column that an option names, or the one with a usual name.  UserError if in doubt."""
-    names = [str(name) for name in table]
     if given:
         found = [name for name in names if name.strip() == given.strip()]
         why = f"no column {given!r}"
@@ -1551,22 +1557,20 @@ def pick_column(table: Any, given: str | None, usual: tuple, option: str, path: 
 def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> list[Example]:
     """The labelled texts of a file; stderr tells the columns.  Raises UserError, with the line."""
     examples: list[Example] = []
-    for table in read_table(path, limit):
-        text = pick_column(table, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
-        soft = "scores" in table
+    for columns, rows in read_table(path, limit):
+        text = pick_column(columns, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
+        soft = "scores" in columns
         label = args.label_column_name
-        if label or not soft or {name.lower() for name in table} & set(LABEL_COLUMNS):
-            label = pick_column(table, label, LABEL_COLUMNS, "--label_column_name", path)
+        if label or not soft or {name.lower() for name in columns} & set(LABEL_COLUMNS):
+            label = pick_column(columns, label, LABEL_COLUMNS, "--label_column_name", path)
         if not examples and (text, label, soft) != ("document", "label", False):
-            columns = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
-            print(f"{path}: texts from {text!r}, labels from {columns}", file=sys.stderr)
-        nothing = [None] * len(table)
-        labels, scores = table[label] if label else nothing, table["scores"] if soft else nothing
-        for line, words, name, chances in zip(table.index.tolist(), table[text], labels, scores):
+            found = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
+            print(f"{path}: texts from {text!r}, labels from {found}", file=sys.stderr)
+        for line, row in rows:
             where = f"{path}, line {line}"
-            soft_label = clean_scores(chances, where)
-            name = clean_label(name, where, may_lack=bool(soft_label))
-            examples.append(Example(where, check_text(words, where), name, soft_label))
+            scores = clean_scores(row.get("scores"), where)
+            name = clean_label(row.get(label), where, may_lack=bool(scores))
+            examples.append(Example(where, check_text(row.get(text), where), name, scores))
     if len(examples) < 2:
         raise UserError(f"{path}: fewer than two rows in it")
     return examples
@@ -1755,13 +1759,12 @@ def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
     if args.text:
         yield "text", [{"text": text} for text in args.text]
     elif args.test_file:
-        for table in read_table(args.test_file):
-            given = args.text_column_name
-            column = pick_column(table, given, TEXT_COLUMNS, "--text_column_name", args.test_file)
-            for line, text in table[column].items():
-                check_text(text, f"{args.test_file}, line {line}")
-            rows = table.to_dict("records")  # JSON lines may lack what others have, which is NaN
-            yield column, [{k: v for k, v in row.items() if v == v} for row in rows]
+        path, given = args.test_file, args.text_column_name
+        for columns, rows in read_table(path):
+            column = pick_column(columns, given, TEXT_COLUMNS, "--text_column_name", path)
+            for line, row in rows:
+                check_text(row.get(column), f"{path}, line {line}")
+            yield column, [row for _, row in rows]
     else:
         for lines in lines_of_stdin():
             yield "text", [{"text": line} for line in lines]

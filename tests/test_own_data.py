@@ -915,8 +915,21 @@ def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
     path = tmp_path / "a.tsv"
     path.write_text('text\tlabel\n"최고" 라는 말\t1\n그래\t0\n', encoding="utf-8")
     (table,) = convbert.read_table(path)
-    assert [*table["text"]] == ["최고 라는 말", "그래"]
+    assert [row["text"] for _, row in table.rows] == ["최고 라는 말", "그래"]
     assert "a.tsv, line 2: a quotation mark is stray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table, why", [
+    ("text,label\na,1\nb,c,1\n", "line 3: 3 fields, but 2 columns"),
+    ('text\tlabel\na\t0\n"b\t1\nc"\t0\n', "line 3: a quotation mark opens a field that holds"),
+    ('text,label\na,1\n"b,1\nc,1\n', "line 4: a quotation mark is stray (unexpected end of data)"),
+    ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a JSON object")])
+def test_rows_that_are_none_are_told_with_their_line(table, why, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(table, encoding="utf-8")
+    assert f"a.csv, {why}" in refusal(convbert.read_examples, path, ARGS)
+    (first,) = convbert.read_table(path, 1)  # reads no further than it has to
+    assert [row["text"] for _, row in first.rows] == ["a"]
 
 
 def test_labels_of_some_rows_are_not_mixed_with_answers(plain, tmp_path):

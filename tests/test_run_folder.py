@@ -111,7 +111,7 @@ def start():
     """start(options, folder, log, ...) -> a running process, which does what in_child does."""
     context = multiprocessing.get_context("forkserver")
     # AdamW needs the last:
-    context.set_forkserver_preload(["convbert", "pandas", "pytest", "torch._dynamo"])
+    context.set_forkserver_preload(["convbert", "pytest", "torch._dynamo"])
     path = f"{convbert.ROOT}{os.pathsep}{Path(__file__).parent}"
     with mock.patch.dict(os.environ, PYTHONPATH=path):
         forkserver.ensure_running()

@@ -397,10 +397,11 @@ def read_reviews(path: Path) -> pandas.DataFrame:
         if header != ["id", "document", "label"]:
             raise UserError(f"{path}, line 1: must be id, document, label, with tabs between them")
         documents, labels = convbert.read_reviews(path)
-        table = pandas.concat(convbert.read_table(path))
+        tables = convbert.read_table(path)
+        ids = [row["id"] for table in tables for _, row in table.rows]
     except (convbert.UserError, FileNotFoundError) as error:
         raise UserError(str(error)) from None
-    return pandas.DataFrame({"id": [*table["id"]], "document": documents, "label": labels})
+    return pandas.DataFrame({"id": ids, "document": documents, "label": labels})
 
 
 def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, float, float]:
