@@ -229,10 +229,8 @@ class ConvBertConfig:
             values["id2label"] = dict(sorted(labels.items()))
             return cls(**{name: values[name] for name in names if name in values} | changes)
         except FileNotFoundError:
-            unfinished = checkpoints(path.parent)
-            hint = "name a model's folder on this disk"
-            if unfinished:
-                hint = f"unfinished; name {unfinished[-1]}"
+            found = checkpoints(path.parent)
+            hint = f"unfinished; name {found[-1]}" if found else "name a model folder on this disk"
             raise UserError(f"{path}: no such file; {hint}") from None
         except (UserError, OSError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: {error}") from None
@@ -578,17 +576,14 @@ class ConvBertPreTrainedModel(nn.Module):
         saved = ConvBertConfig.from_pretrained(folder)
         model = cls(ConvBertConfig.from_pretrained(folder, **changes))
         path, weights = read_weights(Path(folder))
-        has_head = hasattr(model, "convbert")
-        # the names of the file, with or without "convbert.", in the form that this model has
+        # names, with or without "convbert.", become those of this model; tied ones have one name
+        names = {name.removeprefix("convbert."): name for name, _ in model.named_parameters()}
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
-        if has_head:
-            backbone = ("embeddings", "encoder.")
-            weights = {f"convbert.{name}" if name.startswith(backbone) else name: weight
-                       for name, weight in weights.items()}
+        weights = {names.get(k, k): v for k, v in weights.items()}
         if saved.id2label != model.config.id2label:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
-        names = [name for name, _ in model.named_parameters()]  # tied ones once, by the first name
-        missing = [name for name in names if name not in weights]
+        missing = [name for name in names.values() if name not in weights]
+        has_head = hasattr(model, "convbert")
         lost = [name for name in missing if not has_head or name.startswith("convbert.")]
         if lost or (missing and not new_head):  # a backbone cannot begin anew
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(missing)[:200]}")
@@ -614,13 +609,12 @@ class ConvBertPreTrainedModel(nn.Module):
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """(file, its tensors): model.safetensors, or else pytorch_model.bin.  Raises UserError."""
     path = folder / "model.safetensors"
-    if not path.exists():
-        path = folder / "pytorch_model.bin"
     try:
-        if path.suffix == ".bin":  # pickled, but weights_only runs no code
-            weights = torch.load(path, "cpu", weights_only=True)
-        else:
+        if path.exists():
             weights = load_file(path)
+        else:
+            path = folder / "pytorch_model.bin"  # pickled, but weights_only runs no code
+            weights = torch.load(path, "cpu", weights_only=True)
         return path, {k: v for k, v in weights.items() if "position_ids" not in k}
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no model.safetensors") from None
@@ -643,8 +637,8 @@ class ConvBertModel(ConvBertPreTrainedModel):
     def __init__(self, config: ConvBertConfig, embeddings: ConvBertEmbeddings | None = None):
         super().__init__(config)
         self.encoder = ConvBertEncoder(config)
-        if config.embedding_size != config.hidden_size:
-            self.embeddings_project = nn.Linear(config.embedding_size, config.hidden_size)
+        E, H = config.embedding_size, config.hidden_size
+        self.embeddings_project = nn.Linear(E, H) if E != H else nn.Identity()
         self.initialise(*self.children())
         if embeddings is None:
             embeddings = ConvBertEmbeddings(config)
@@ -656,9 +650,7 @@ class ConvBertModel(ConvBertPreTrainedModel):
         """input_ids, attention_mask (0 at padding), token_type_ids [B, T] -> [B, T, H]"""
         mask = None if attention_mask is None else attention_mask.bool()
         x = self.embeddings(input_ids, token_type_ids)  # [B, T, E]
-        if hasattr(self, "embeddings_project"):
-            x = self.embeddings_project(x)  # [B, T, H]
-        return self.encoder(x, mask)  # [B, T, H]
+        return self.encoder(self.embeddings_project(x), mask)  # [B, T, H]
 
 
 # ---- 4. Objectives -------------------------------------------------------------------------------
@@ -817,8 +809,7 @@ class Tokenizer:
             self.model = self.path.read_bytes()
             sp = sentencepiece.SentencePieceProcessor(model_proto=self.model)
         except (OSError, RuntimeError) as error:
-            why = str(error).splitlines()[0]
-            raise UserError(f"{path}: not a SentencePiece model ({why})") from None
+            raise UserError(f"{path}: not a SentencePiece model ({brief(error)})") from None
         ids = range(len(sp))
         self.size, self.pieces = len(sp), sp.id_to_piece(list(ids))
         needed = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
@@ -910,12 +901,10 @@ def text_encoding(path: Path | str) -> str:
             if encoding == "cp949":
                 print(f"{path}: not UTF-8; read as cp949", file=sys.stderr)
             return encoding
-    if marked:
-        raise UserError(f"{path}: damaged UTF-16; save it as UTF-8")
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as text:
         # a bad byte is U+DC80 to U+DCFF
         number = next(n for n, line in enumerate(text, 1) if re.search("[\udc80-\udcff]", line))
-    raise UserError(f"{path}, line {number}: neither UTF-8 nor cp949; save it as UTF-8")
+    raise UserError(f"{path}, line {number}: neither UTF-8, UTF-16 nor cp949; save it as UTF-8")
 
 
 def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
@@ -1267,6 +1256,8 @@ def scores_of(logits: Tensor, targets: Tensor) -> dict:
 def finetune(args: Namespace) -> None:
     """A classifier of texts.  The dev rows pick the best of the evaluated models."""
     parts, names = split_examples(args)
+    # bad labels are told before a model is made
+    answers = {name: hard_targets(part, names) for name, part in parts.items() if name != "train"}
     model, tokenizer = make_model(ConvBertForSequenceClassification, args, id2label=names)
     ids = {}
     for name, part in parts.items():
@@ -1278,7 +1269,7 @@ def finetune(args: Namespace) -> None:
 
     def score(name: str, model: ConvBertForSequenceClassification) -> dict:
         logits = classify(model, ids[name], args.batch_size, args.precision)
-        return scores_of(logits, hard_targets(parts[name], names))
+        return scores_of(logits, answers[name])
 
     def epoch_of(rng: Generator) -> list[Array]:
         return bucketed(lengths, args.batch_size, rng)
@@ -1292,8 +1283,7 @@ def finetune(args: Namespace) -> None:
 
     batches = Batches(args, epoch_of, batch_of)
     with run_folder(args) as folder:
-        dev = functools.partial(score, "dev")
-        progress = train(args, folder, model, tokenizer, batches, dev)
+        progress = train(args, folder, model, tokenizer, batches, functools.partial(score, "dev"))
         model.load_state_dict(progress.best["model"])
         scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
         if "test" in parts:
@@ -1448,21 +1438,16 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
 
     Tab-separated, comma-separated or JSON lines, in the encodings of `text_encoding`.
     """
-    try:
-        with open(path, encoding=text_encoding(path), newline="") as file:
-            filled = ((n, line) for n, line in enumerate(file, 1) if line.strip())
-            number, header = next(filled, (1, ""))
-            if header.strip() == "[" or header.startswith("[{"):
-                raise UserError(f"{path}: a JSON array; write it as JSON lines, an object a line")
-            if header.lstrip().startswith("{"):
-                found = read_json_lines(path, itertools.chain([(number, header)], filled))
-            else:
-                found = read_csv(path, file, header, number)
-            rows = itertools.islice(found, limit)
-            while part := list(itertools.islice(rows, CHUNK)):
-                yield Table([*dict.fromkeys(name for _, row in part for name in row)], part)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+    with open(path, encoding=text_encoding(path), newline="") as file:
+        filled = ((n, line) for n, line in enumerate(file, 1) if line.strip())
+        number, header = next(filled, (1, ""))
+        if re.match(r"\s*({|\[\s*({|$))", header):
+            found = read_json_lines(path, itertools.chain([(number, header)], filled))
+        else:
+            found = read_csv(path, file, header, number)
+        rows = itertools.islice(found, limit)
+        while part := list(itertools.islice(rows, CHUNK)):
+            yield Table([*dict.fromkeys(name for _, row in part for name in row)], part)
 
 
 def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple]:
@@ -1472,7 +1457,7 @@ def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Itera
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not a JSON object")
+            raise UserError(f"{path}, line {number}: not a JSON object; JSON lines hold one each")
         yield number, row
 
 
@@ -1487,18 +1472,11 @@ def read_csv(path: Path | str, file: IO[str], header: str, number: int) -> Itera
     if twice := [name for name, count in Counter(names).items() if name and count > 1]:
         raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
     nsmc = names == ["id", "document", "label"] and separator == "\t"
-    form: dict[str, Any] = {"delimiter": separator}
-    if nsmc:
-        form["quoting"] = csv.QUOTE_NONE
+    quoting = csv.QUOTE_NONE if nsmc else csv.QUOTE_MINIMAL
+    form: dict[str, Any] = {"delimiter": separator, "quoting": quoting}
     csv.field_size_limit(2**31 - 1)
-    line, told = "", False
-
-    def noted(text: str) -> str:
-        nonlocal line
-        line = text
-        return text
-
-    reader = csv.reader(map(noted, file), strict=True, **form)
+    told = False
+    reader = csv.reader((line := text for text in file), strict=True, **form)  # line: the last one
     while True:
         first = number + reader.line_num + 1
         try:
@@ -1706,9 +1684,6 @@ def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int,
             parts["train"] = [train[i] for i in rest]
     if empty := [name for name, part in parts.items() if not len(part)]:
         raise UserError(f"{args.train_file}: too few rows to cut {' and '.join(empty)} from it")
-    for name in ("test", "dev"):
-        if name in parts:
-            hard_targets(parts[name], names)  # tells of bad labels before a model is made
     describe_parts(args.train_file, parts, names)
     return parts, names
 
@@ -1821,14 +1796,10 @@ def decoded(line: bytes) -> tuple[str, str]:
 #
 # A file or a folder gets its name only when it is whole.  Nothing loaded runs code (weights_only).
 RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json")
-FREE = {  # options that may differ between two parts of a run
-    "output_dir", "output_file", "device", "num_threads", "resume", "overwrite_output_dir", "text",
-    "layer", "all_scores", "logging_steps", "save_steps", "save_total_limit", "given"}
-BY_CONTENT = {  # options that name files, and may name the same elsewhere
-    "corpus", "validation_file", "train_file", "test_file", "vocab_file", "model_name_or_path",
-    "config_name", "size"}
+FREE = {  # options that may differ between two parts of a run; the configuration is compared
+    "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
+    "logging_steps", "save_steps", "save_total_limit", "given"}
 INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine", "code"}
-SETTLED = ("max_steps", "eval_steps", "learning_rate", "precision")  # if not given, as before
 
 
 @contextlib.contextmanager
@@ -1849,7 +1820,7 @@ def told_in_words(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+        raise UserError(f"{path}: cannot be written ({brief(error)})") from None
 
 
 def flush_folder(folder: Path) -> None:
@@ -1996,9 +1967,11 @@ class RunFolder:
         record = {"step": progress.step} | scores
         progress.evals.append(record)
         self.write_log(record)
-        if "eval_accuracy" in scores and merit(scores) > merit(progress.best):
-            weights = {name: w.to("cpu", copy=True) for name, w in model.state_dict().items()}
-            progress.best = record | {"model": weights}
+        if "eval_accuracy" in scores:  # of equal ones the best has the lower loss
+            best = max(progress.evals, key=lambda e: (e["eval_accuracy"], -e["eval_loss"]))
+            if best is record:
+                weights = {name: w.to("cpu", copy=True) for name, w in model.state_dict().items()}
+                progress.best = record | {"model": weights}
 
     def save_checkpoint(self, progress: Progress, model: ConvBertPreTrainedModel,
                         optimizer: Optimizer, tokenizer: Tokenizer) -> None:
@@ -2031,11 +2004,6 @@ class RunFolder:
         raise SystemExit(128 + number)
 
 
-def merit(scores: dict) -> tuple[float, float]:
-    """What the best evaluation is chosen by: accuracy; of equal ones the one of lower loss."""
-    return scores.get("eval_accuracy", -1.0), -scores.get("eval_loss", math.inf)
-
-
 def last_state(found: list[Path]) -> dict:
     """The newest readable checkpoint; damaged ones are renamed.  UserError if none is left."""
     for folder in reversed(found):
@@ -2047,23 +2015,22 @@ def last_state(found: list[Path]) -> dict:
             shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
             with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
                 folder.rename(f"{folder}.damaged")
-                why = " ".join(str(error).split())[:200]
-                print(f"{folder}: damaged, set aside ({why})", file=sys.stderr)
+                print(f"{folder}: damaged, set aside ({brief(error)})", file=sys.stderr)
     here = found[-1].parent
     raise UserError(f"{here}: no checkpoint can be read; --overwrite_output_dir starts anew")
 
 
 def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -> dict[str, Any]:
     """What decides the result of a run: options by value, files by content, the machine by kind."""
-    options = {k: v for k, v in vars(args).items() if k not in FREE | BY_CONTENT}
+    options = {k: v for k, v in vars(args).items() if k not in FREE}
     settings = {name: value for name, value in optimizer.defaults.items() if name != "fused"}
     options |= {"config": str(config), "optimizer": f"{type(optimizer).__name__} {settings}"}
     options["code"] = file_sha256(__file__)
     examples = args.batch_size * args.gradient_accumulation_steps  # of an update
     options["batch_size x gradient_accumulation_steps"] = examples
     capability = torch.backends.cpu.get_cpu_capability()
-    processes = f"{WORLD} x {args.device.type}"
-    options["machine"] = f"torch {torch.__version__}, {processes}, {capability}"
+    options["machine"] = f"torch {torch.__version__}, {WORLD} x {args.device.type}, {capability}"
+    # files may have moved: they are compared by content
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
              "train_file": [args.train_file], "test_file": [args.test_file],
              "validation_file": [args.validation_file], "model_name_or_path": []}
@@ -2124,7 +2091,7 @@ def finish(args: Namespace, model: ConvBertPreTrainedModel, tokenizer: Tokenizer
 def heard_signals() -> Iterator[list[signal.Signals]]:
     """The signals that ask the program to end; the loop looks at them at the end of an update.
 
-    The second one ends the program at once.  An ignored SIGHUP (nohup) stays ignored.  In a thread,
+    The second one ends the program at once.  An ignored one (nohup) stays ignored.  In a thread,
     where Python allows no handlers, there are none.
     """
     heard: list[signal.Signals] = []
@@ -2133,21 +2100,19 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
 
     def hear(number: int, frame: Any) -> None:
         nonlocal first
-        if heard and time.monotonic() < first + 1:
-            return  # a terminal that closes sends two at a time
-        heard.append(signal.Signals(number))
-        if len(heard) > 1:
+        if not heard:
+            first = time.monotonic()
+            heard.append(signal.Signals(number))
+            with contextlib.suppress(OSError, RuntimeError):  # the terminal is gone; amid a print
+                print(f"\n{heard[0].name}: saving after this update; once more ends at once",
+                      file=sys.stderr)
+        elif time.monotonic() >= first + 1:  # a terminal that closes sends two at a time
             raise SystemExit(128 + number)
-        first = time.monotonic()
-        with contextlib.suppress(OSError, RuntimeError):  # the terminal is gone; amid a print
-            name = heard[0].name
-            print(f"\n{name}: saving after this update; once more ends at once", file=sys.stderr)
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-            number = getattr(signal, name, None)
-            ignored = number is not None and signal.getsignal(number) == signal.SIG_IGN
-            if number is not None and not (name == "SIGHUP" and ignored):
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number and signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, hear)
     try:
         yield heard
@@ -2186,8 +2151,7 @@ def choose_device(name: str | None = None) -> torch.device:
         torch.zeros(1, device=device).item()
         return device
     except Exception as error:  # each kind of device has its own
-        why = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: not here; the best is {best} ({why})") from None
+        raise UserError(f"--device {name}: not here; the best is {best} ({brief(error)})") from None
 
 
 def choose_precision(device: torch.device) -> str:
@@ -2228,21 +2192,16 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
     except Exception as error:
         sys.stderr = sys.__stderr__ if RANK else sys.stderr  # each process tells its own errors
+        text = str(error).partition("\n")[0]
+        if isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text:
+            text = f"try a smaller --batch_size ({text})"
+        elif WORLD > 1 and re.search("gloo|nccl|connection", text, re.IGNORECASE):
+            text = f"a process of the run has died or failed ({text})"
+        elif not isinstance(error, (UserError, OSError, ModuleNotFoundError)):
+            raise  # a fault of this program
         who = f"process {RANK}: " if RANK else ""
-        print(f"convbert.py: error: {who}{in_one_line(error)}", file=sys.stderr)
+        print(f"convbert.py: error: {who}{text}", file=sys.stderr)
         sys.exit(2)
-
-
-def in_one_line(error: Exception) -> str:
-    """What the user can do about an error; raises it again where it is a fault of this program."""
-    text = str(error).partition("\n")[0]
-    if isinstance(error, MemoryError) or "out of memory" in text or "CPUAllocator" in text:
-        return f"try a smaller --batch_size ({text})"
-    if WORLD > 1 and re.search("gloo|nccl|connection", text, re.IGNORECASE):
-        return f"a process of the run has died or failed ({text})"
-    if isinstance(error, (UserError, OSError, ModuleNotFoundError)):
-        return str(error)
-    raise error
 
 
 # ---- 10. The same, faster ------------------------------------------------------------------------
@@ -2332,7 +2291,7 @@ def keep_freed_memory() -> None:
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
 BACKBONE = ROOT / "weights/convbert-small-ko"  # weights that come with this file, where they do
 CLASSIFIER = ROOT / "weights/convbert-small-ko-nsmc"
-OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict: by task), help
+OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
     "general": {
         "task": ([*TASKS], None, "What to do."),
         "seed": (int, 42, "Decides initial weights, order, masks and dropout."),
@@ -2369,21 +2328,21 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
         "all_scores": (bool, False, "Adds the scores of all classes."),
         "layer": (int, None, "Layer to draw, from 1.  [the last]"),
     },
-    "training": {
+    "training (pretrain, finetune)": {
         "validation_file": (str, None, "Held-out texts.  [a part of those to train on]"),
         "max_train_samples": (int, None, "Uses only the first so many rows or texts."),
         "gradient_accumulation_steps": (int, 1, "Batches in an update."),
         "learning_rate": (float, None, "Peak.  [0.256/hidden_size; rtd 0.128/, finetune 0.1024/]"),
         "warmup_ratio": (float, 0.1, "Share of the run in which the rate rises."),
         "weight_decay": (float, 0.01, "AdamW's; spares biases and LayerNorms."),
-        "layer_decay": (float, {"finetune": 0.9, "else": 1.0}, "Rate of a layer over that above."),
+        "layer_decay": (float, None, "Rate of a layer over that above.  [1; finetune 0.9]"),
     },
-    "length of a training, one of": {
+    "length (pretrain, finetune), one of": {
         "max_steps": (int, None, "Updates."),
         "num_train_epochs": (float, None, "Passes over the data.  [1; finetune 2]"),
         "max_minutes": (float, None, "Minutes; the learning rate reaches 0 as they end."),
     },
-    "output": {
+    "output (pretrain, finetune)": {
         "output_dir": (Path, None, "Folder for all results.  [runs/TASK; runs/sample/TASK]"),
         "overwrite_output_dir": (bool, False, "Starts anew in a used folder."),
         "resume": (bool, True, "Goes on from a checkpoint."),
@@ -2396,14 +2355,11 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default (a dict
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1),
           "hard_label_share": (0, 1)}
-
-
 ONLY = {  # tasks that use an option, where they are not those of its group
-    "train_file": ["finetune"], "test": ["finetune"], "hard_label_share": ["finetune"],
-    "label_column_name": ["finetune", "evaluate"], "layer": ["visualize"],
-    "output_file": ["predict"], "all_scores": ["predict"],
-    "max_eval_samples": ["pretrain", "finetune", "evaluate"],
-    "output_dir": ["pretrain", "finetune", "evaluate", "visualize"],
+    "train_file": "finetune", "test": "finetune", "hard_label_share": "finetune",
+    "label_column_name": "finetune, evaluate", "layer": "visualize", "output_file": "predict",
+    "all_scores": "predict", "max_eval_samples": "pretrain, finetune, evaluate",
+    "output_dir": "pretrain, finetune, evaluate, visualize",
 }
 
 
@@ -2426,8 +2382,6 @@ def make_parser() -> argparse.ArgumentParser:
                 how = {"action": "append"}
             else:
                 how = {"choices": kind} if isinstance(kind, list) else {"type": kind}
-            if isinstance(default, dict):
-                default = ", ".join(f"{task} {value}" for task, value in default.items())
             names = [f"--{name}", "--valid_file"] if name == "validation_file" else [f"--{name}"]
             shown = "" if default is None else f"  [{default}]"
             group.add_argument(*names, help=text + shown, default=None, **how)
@@ -2470,9 +2424,8 @@ def settle(args: Namespace) -> None:
     """Fills in what depends on the task and on the files there are; stderr tells."""
     for name, (_, default, _) in itertools.chain(*(group.items() for group in OPTIONS.values())):
         if getattr(args, name) is None:
-            if isinstance(default, dict):
-                default = default.get(args.task, default["else"])
             setattr(args, name, default)
+    args.layer_decay = args.layer_decay or (0.9 if args.task == "finetune" else 1.0)
     say_unused(args)
     if args.text and args.test_file and args.task == "predict":
         raise UserError("--text and --test_file: predict takes one of them")
@@ -2493,12 +2446,10 @@ def settle(args: Namespace) -> None:
 
 
 def say_unused(args: Namespace) -> None:
-    """Names given options that the task does not use: by their group, or by ONLY."""
+    """Names given options that the task does not use: by ONLY, or by the title of their group."""
     for title, group in OPTIONS.items():
-        named = [task for task in TASKS if task in title]
-        trained = title == "output" or "training" in title
         for name in group:
-            tasks = ONLY.get(name) or named or (["pretrain", "finetune"] if trained else [*TASKS])
+            tasks = [task for task in TASKS if task in ONLY.get(name, title)] or [*TASKS]
             if name in args.given and args.task not in tasks:
                 print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
 
@@ -2554,7 +2505,7 @@ def settle_start(args: Namespace, sample: bool) -> None:
 
 def settle_test_file(args: Namespace) -> None:
     """Chooses what `evaluate` scores on: what the model's own run was tested on, or else NSMC."""
-    folder = Path(args.model_name_or_path or ".")
+    folder = Path(args.model_name_or_path)
     own, known = folder / "test.jsonl", read_json(folder / "eval_results.json").get("test_file")
     labels = read_json(folder / "config.json").get("id2label", {})
     if own.exists():
@@ -2570,7 +2521,7 @@ def settle_test_file(args: Namespace) -> None:
 
 def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: dict) -> None:
     """Settles updates and peak rate by the batches of an epoch; in a resumed run as they were."""
-    for name in SETTLED:
+    for name in ("max_steps", "eval_steps", "learning_rate", "precision"):
         value = old.get(name)
         if name not in args.given and value not in (None, getattr(args, name)):
             setattr(args, name, value)
