@@ -74,6 +74,7 @@ import json
 import math
 import os
 import re
+import reprlib
 import shutil
 import signal
 import sys
@@ -104,8 +105,8 @@ from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
-RANK = int(os.environ.get("RANK", 0))  # set by torchrun: the number of this process
-WORLD = int(os.environ.get("WORLD_SIZE", 1))  # and of how many
+RANK = int(os.environ.get("RANK") or 0)  # set by torchrun: the number of this process
+WORLD = int(os.environ.get("WORLD_SIZE") or 1)  # and of how many
 IGNORE = -100  # the label of a position that has none: PyTorch's convention
 NSMC_LABELS = {0: "negative", 1: "positive"}
 
@@ -591,6 +592,8 @@ class ConvBertPreTrainedModel(nn.Module):
             unused = model.load_state_dict(weights, strict=False).unexpected_keys
         except RuntimeError as error:
             raise UserError(f"{path}: does not fit ({brief(error)})") from None
+        if not all(weight.isfinite().all() for weight in model.parameters()):
+            raise UserError(f"{path}: holds weights that are not finite")
         if missing or unused:
             print(f"{path}: begins anew: {modules_of(missing)}; not used: {modules_of(unused)}",
                   file=sys.stderr)
@@ -604,6 +607,7 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
         with replacing(Path(folder, "model.safetensors")) as temporary, told_in_words(temporary):
             save_file(weights, temporary, metadata={"format": "pt"})
+            shutil.copymode(Path(folder, "config.json"), temporary)  # save_file's is for us alone
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -611,6 +615,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     path = folder / "model.safetensors"
     try:
         if path.exists():
+            path.open("rb").close()  # load_file calls missing what it may not read
             weights = load_file(path)
         else:
             path = folder / "pytorch_model.bin"  # pickled, but weights_only runs no code
@@ -618,6 +623,8 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         return path, {k: v for k, v in weights.items() if "position_ids" not in k}
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no model.safetensors") from None
+    except OSError:
+        raise
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(f"{path}: damaged ({brief(error)})") from None
 
@@ -830,9 +837,10 @@ class Tokenizer:
         """
         config = self.path.with_name("tokenizer_config.json")
         digest = hashlib.sha256(self.model).hexdigest()
-        if read_json(config).get("sentencepiece_sha256") != digest:
-            return {config.name: b'{"tokenizer_class": "PreTrainedTokenizerFast"}\n'}
         tokenizer = self.path.with_name("tokenizer.json")
+        if (read_json(config).get("sentencepiece_sha256") != digest
+                or not os.access(tokenizer, os.R_OK)):
+            return {config.name: b'{"tokenizer_class": "PreTrainedTokenizerFast"}\n'}
         return {tokenizer.name: tokenizer.read_bytes(), config.name: config.read_bytes()}
 
     def save(self, folder: Path) -> bool:
@@ -889,10 +897,12 @@ def text_encoding(path: Path | str) -> str:
 
     Raises UserError, with the number of the line, for a file in none of them.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # it is read more than once
+        raise UserError(f"{path}: a folder or a pipe; name a file")
     with open(path, "rb") as file:
         head = file.read(4)
-    if head == b"PK\x03\x04":
-        raise UserError(f"{path}: an Excel workbook, or another zip file; save it as CSV (UTF-8)")
+    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")):
+        raise UserError(f"{path}: an Excel workbook or packed; save it as CSV (UTF-8)")
     marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp949"):
         with contextlib.suppress(UnicodeDecodeError), open(path, encoding=encoding) as text:
@@ -1158,6 +1168,8 @@ def vocabulary_of(args: Namespace) -> Path:
     if args.model_name_or_path is None:
         return Path(args.vocab_file or ROOT / "vocab/kowiki.model")
     own = Path(args.model_name_or_path, Tokenizer.FILE)
+    if own.parent.is_file():
+        raise UserError(f"{own.parent}: a file; name the model's folder")
     if not own.exists():
         ConvBertConfig.from_pretrained(own.parent)  # tells first where there is no model at all
         if args.vocab_file is None:
@@ -1302,6 +1314,10 @@ def say_cut(cut: int, count: int, args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Scores a fine-tuned model on a test file."""
+    if (args.output_dir / "train_results.json").exists():
+        raise UserError(f"--output_dir {args.output_dir}: holds the results of a training; "
+                        "name another folder")
+    args.output_dir.mkdir(parents=True, exist_ok=True)
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     test = read_examples(args.test_file, args, args.max_eval_samples)
     answers = hard_targets(test, model.config.id2label)
@@ -1309,8 +1325,8 @@ def evaluate(args: Namespace) -> None:
     say_cut(cut, len(test), args)
     scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
     scores["test_file"] = str(args.test_file)
-    write_json(args.output_dir / "eval_results.json", scores)
     print(json.dumps(scores, ensure_ascii=False))
+    write_json(args.output_dir / "eval_results.json", scores)
 
 
 class Classifier:
@@ -1326,6 +1342,9 @@ class Classifier:
 
     def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
                  max_seq_length: int = 128, batch_size: int = 32, precision: str = "fp32"):
+        if max_seq_length < 3 or batch_size < 1 or precision not in ("fp32", "bf16"):
+            raise UserError("max_seq_length must be 3 or more, batch_size 1 or more, precision "
+                            "fp32 or bf16")
         self.model, self.tokenizer = model, tokenizer
         self.max_seq_length = min(max_seq_length, model.config.max_position_embeddings)
         self.batch_size, self.precision = batch_size, precision
@@ -1346,7 +1365,7 @@ class Classifier:
 
     def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
         """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = [texts] if isinstance(texts, (str, bytes, dict)) else list(texts)
         for number, text in enumerate(texts):
             check_text(text, f"text {number}")
         ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
@@ -1364,6 +1383,10 @@ class Classifier:
 
 def predict(args: Namespace) -> None:
     """A JSON object a line for every text, in their order: its columns, label, score."""
+    if args.output_file and args.test_file and is_same_file(args.output_file, args.test_file):
+        raise UserError(f"--output_file {args.output_file}: is --test_file; name another")
+    if not args.output_file and sys.stdout is None:
+        raise UserError("there is no stdout; give --output_file")
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     classifier = Classifier(model, tokenizer, args.max_seq_length, args.batch_size, args.precision)
     count = 0
@@ -1444,7 +1467,8 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
         if re.match(r"\s*({|\[\s*({|$))", header):
             found = read_json_lines(path, itertools.chain([(number, header)], filled))
         else:
-            found = read_csv(path, file, header, number)
+            lines = itertools.chain([header], file)
+            found = read_csv(path, lines, header.rstrip("\r\n"), number)
         rows = itertools.islice(found, limit)
         while part := list(itertools.islice(rows, CHUNK)):
             yield Table([*dict.fromkeys(name for _, row in part for name in row)], part)
@@ -1457,32 +1481,51 @@ def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Itera
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not a JSON object; JSON lines hold one each")
+            raise UserError(f"{path}, line {number}: not a whole JSON object; "
+                            "JSON lines hold one each")
         yield number, row
 
 
-def read_csv(path: Path | str, file: IO[str], header: str, number: int) -> Iterator[tuple]:
-    """The rows below a header in the line of that number, by what separates the header's fields.
+def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -> Iterator[tuple]:
+    """The rows of a table whose header is the first of the lines, the one of that number.
 
-    In a file with NSMC's header (id, document, label) a quotation mark is a character.  Elsewhere
-    one that joins lines by mistake is an error, and one within a line is told.
+    In a file with NSMC's header (id, document, label) a quotation mark is a character.
     """
     separator = next((mark for mark in "\t,;" if mark in header), ",")
-    names = next(csv.reader([header], delimiter=separator), [])
-    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
-        raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
-    nsmc = names == ["id", "document", "label"] and separator == "\t"
+    nsmc = header.split("\t") == ["id", "document", "label"]
     quoting = csv.QUOTE_NONE if nsmc else csv.QUOTE_MINIMAL
-    form: dict[str, Any] = {"delimiter": separator, "quoting": quoting}
+    rows = csv_rows(path, lines, number, {"delimiter": separator, "quoting": quoting})
+    _, names = next(rows)
+    names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
+    for line, values in rows:
+        if len(values) > len(names):
+            raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
+                            "put quotation marks around a text that holds a comma, and end no line "
+                            "with one")
+        if any(values) or len(values) == len(names) == 1:  # a blank line is no row, but "" is
+            row = dict(itertools.zip_longest(names, values, fillvalue=""))
+            if nsmc:
+                row["document"] = unquoted(row["document"])
+            yield line, row
+
+
+def csv_rows(path: Path | str, lines: Iterable[str], number: int,
+             form: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first line, fields) of each row.  `number` is that of the first of all lines.
+
+    A quotation mark that joins lines by mistake is an error, and one within a line is told.
+    """
     csv.field_size_limit(2**31 - 1)
     told = False
-    reader = csv.reader((line := text for text in file), strict=True, **form)  # line: the last one
+    reader = csv.reader((line := text for text in lines), strict=True, **form)  # line: the last one
     while True:
-        first = number + reader.line_num + 1
+        first = number + reader.line_num
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            last = number + reader.line_num
+            last = number + reader.line_num - 1
             what = (f"{path}, line {last}: a quotation mark is stray ({error}); double it, and "
                     "quote the field")
             if last > first:
@@ -1493,21 +1536,14 @@ def read_csv(path: Path | str, file: IO[str], header: str, number: int) -> Itera
             fields = next(csv.reader([line], **form))  # as well as it can be read
         if fields is None:
             return
-        if len(fields) > len(names):
-            raise UserError(f"{path}, line {first}: {len(fields)} fields, but {len(names)} "
-                            "columns; a text that holds a comma needs quotation marks around it")
-        if separator == "\t" and any("\t" in text for text in fields):
+        if form["delimiter"] == "\t" and any("\t" in text for text in fields):
             raise UserError(f"{path}, line {first}: a quotation mark opens a field that holds a "
                             "tab; double it, or quote the field")
-        height = number + reader.line_num + 1 - first
+        height = number + reader.line_num - first
         if height > 20:
             print(f"{path}, line {first}: a row of {height} lines; is a quotation mark too many?",
                   file=sys.stderr)
-        if any(fields):  # a blank line is no row
-            row = dict(itertools.zip_longest(names, fields, fillvalue=""))
-            if nsmc:
-                row["document"] = unquoted(row["document"])
-            yield first, row
+        yield first, fields
 
 
 def unquoted(text: str) -> str:
@@ -1525,7 +1561,8 @@ def pick_column(names: list[str], given: str | None, usual: tuple, option: str, 
         why = f"no column {given!r}"
     else:
         found = [name for name in names if name.strip().lower() in usual]
-        why = f"is it {' or '.join(found)}?" if found else "no column has a usual name"
+        why = (f"is it {' or '.join(found)}?" if found else
+               "no column has a usual name; the first line must name the columns")
     if len(found) != 1:
         listed = ", ".join(map(repr, names[:20]))
         raise UserError(f"{path}, line 1: {why}; {option} must name one of {listed}")
@@ -1549,21 +1586,22 @@ def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -
             scores = clean_scores(row.get("scores"), where)
             name = clean_label(row.get(label), where, may_lack=bool(scores))
             examples.append(Example(where, check_text(row.get(text), where), name, scores))
-    if len(examples) < 2:
-        raise UserError(f"{path}: fewer than two rows in it")
+    if not examples:
+        raise UserError(f"{path}: no row in it")
     return examples
 
 
 def check_text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where}: has no text, but {value!r}")
+        raise UserError(f"{where}: has no text, but {reprlib.repr(value)}")
     return value
 
 
 def clean_label(value: Any, where: str, may_lack: bool) -> str:
     """A label as a name.  UserError for none, and for a number with a decimal point."""
     if isinstance(value, (list, dict)):
-        raise UserError(f"{where}: label {value!r} is neither a word nor a whole number")
+        shown = reprlib.repr(value)
+        raise UserError(f"{where}: label {shown} is neither a word nor a whole number")
     name = "" if value is None or value != value else str(value).strip()
     if not name and not may_lack:
         raise UserError(f"{where}: has no label")
@@ -1605,7 +1643,7 @@ def class_names(examples: list[Example]) -> dict[int, str]:
             raise UserError(f"{row.where}: the only example of {row.label!r}; give two")
     if names <= {"0", "1"}:
         return dict(NSMC_LABELS)
-    whole = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
+    whole = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in names)
     return dict(enumerate(sorted(names, key=int if whole else None)))
 
 
@@ -1691,7 +1729,8 @@ def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int,
 def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, str]) -> None:
     """Says on stderr how large the parts are, what stands in two, and which classes are rare."""
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
-    print(f"{path}: {len(names)} classes; rows: {sizes}", file=sys.stderr)
+    listed = ", ".join([*names.values()][:20]) + (", ..." if len(names) > 20 else "")
+    print(f"{path}: {len(names)} classes ({listed}); rows: {sizes}", file=sys.stderr)
     if names == NSMC_LABELS:
         print("labels 0 and 1 are called negative and positive", file=sys.stderr)
     for name, part in parts.items():
@@ -1759,6 +1798,8 @@ def lines_of_stdin() -> Iterator[list[str]]:
             block = stdin.buffer.read1(64 * CHUNK)  # what has come so far; b"" at the end
         except OSError as error:
             raise UserError(f"stdin cannot be read ({error})") from None
+        if not odd and b"\0" in block and block.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise UserError("stdin is UTF-16; give it as UTF-8, or as a file by --test_file")
         ended = not block
         *lines, rest = (rest + block).split(b"\n")
         texts = []
@@ -1795,7 +1836,8 @@ def decoded(line: bytes) -> tuple[str, str]:
 #     checkpoint-STEP/                 a model folder, and training_state.pt with what goes on
 #
 # A file or a folder gets its name only when it is whole.  Nothing loaded runs code (weights_only).
-RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json")
+RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json",
+           "test.jsonl", "spiece.model")
 FREE = {  # options that may differ between two parts of a run; the configuration is compared
     "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
     "logging_steps", "save_steps", "save_total_limit", "given"}
@@ -1805,6 +1847,9 @@ INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields FILE.tmp.  At the end it is flushed to the disk and renamed to FILE."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: a folder or a device; name a file")
+    path = Path(os.path.realpath(path))  # through a link, which stays
     temporary = Path(f"{path}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     yield temporary
@@ -1846,6 +1891,10 @@ def read_json(path: Path) -> dict:
         return value if isinstance(value, dict) else {}
     except (OSError, ValueError):
         return {}
+
+
+def is_same_file(path: Path | str, other: Path | str) -> bool:
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -1920,6 +1969,10 @@ class RunFolder:
                                 "--overwrite_output_dir")
             settle_length(args, model.config, batches_per_epoch, {})
             progress = Progress(run_options(args, model.config, optimizer))
+        own = [args.train_file, args.validation_file, args.test_file, *(args.corpus or [])]
+        for name in ("test.jsonl", "metrics.jsonl"):
+            if any(path and is_same_file(path, self.path / name) for path in own):
+                raise UserError(f"{here} holds {name}, which the run reads: choose another folder")
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
         if not RANK:
             for path in checkpoints(self.path) if again else ():
@@ -2006,6 +2059,8 @@ class RunFolder:
 
 def last_state(found: list[Path]) -> dict:
     """The newest readable checkpoint; damaged ones are renamed.  UserError if none is left."""
+    if not any((folder / "training_state.pt").exists() for folder in found):
+        raise UserError(f"{found[-1]}: of another program; choose another --output_dir")
     for folder in reversed(found):
         try:
             return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
@@ -2402,11 +2457,20 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
     empty = [w for w in argv if w.startswith("--") and w.partition("=")[2] == "--"]
     if empty:  # argparse would read an empty list
         raise UserError(f"{empty[0]}: -- is no value")
+    words = list(itertools.chain(*(
+        word.split("=", 1) if word.startswith("--") else [word] for word in argv)))
+    for option, value in itertools.pairwise(words):
+        if option.startswith("--") and option != "--text" and not value.strip():
+            raise UserError(f"{option}: its value is empty")
+    for option, count in Counter(word for word in words if word.startswith("--")).items():
+        if count > 1 and option not in ("--text", "--corpus"):
+            print(f"{option}: given {count} times; the last one counts", file=sys.stderr)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
         name = unknown[0].partition("=")[0]
         near = [option for option in known if "_" in option and option.strip("-") in name]
+        near = near or [option for option in known if len(name) > 5 and name.strip("-") in option]
         near = near or difflib.get_close_matches(name, known, 1, cutoff=0.7)
         hint = f"did you mean {near[-1]}?" if near else "--help lists them"
         complain(f"{unknown[0]}: no such option; {hint}")
@@ -2427,6 +2491,8 @@ def settle(args: Namespace) -> None:
             setattr(args, name, default)
     args.layer_decay = args.layer_decay or (0.9 if args.task == "finetune" else 1.0)
     say_unused(args)
+    if args.test_file and not args.test:
+        print("--test_file: not used with --no-test", file=sys.stderr)
     if args.text and args.test_file and args.task == "predict":
         raise UserError("--text and --test_file: predict takes one of them")
     if (args.size or args.config_name) and args.task not in ("pretrain", "finetune"):

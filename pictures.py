@@ -191,14 +191,21 @@ def confusion_matrix(folder: Path) -> None:
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
     labels = list(config["id2label"].values())
-    with drawing(Path(folder, "confusion_matrix.png"), 4.2, 3.8) as figure:
+    C, few = len(labels), len(labels) < 4
+    side = min(20.0, 2 + 0.9 * C)  # inches
+    names = [name if len(name) <= 20 else name[:19] + "…" for name in labels]
+    font: dict[str, Any] = dict(parse_math=False, fontsize=min(11, 900 / side / C))
+    if not "".join(names).isascii():
+        font["fontfamily"] = label_fonts()
+    with drawing(Path(folder, "confusion_matrix.png"), side + 0.4, side) as figure:
         axes = figure.subplots()
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), share in np.ndenumerate(shares):
+        for (row, column), share in np.ndenumerate(shares) if C <= 20 else ():
             axes.text(column, row, f"{counts[row, column]:,}\n{share:.1%}", ha="center",
-                      va="center", fontsize=13, color="white" if share > 0.5 else "black")
-        axes.set_xticks(range(len(labels)), labels)
-        axes.set_yticks(range(len(labels)), labels, rotation=90, va="center")
+                      va="center", fontsize=13 if few else 10,
+                      color="white" if share > 0.5 else "black")
+        axes.set_xticks(range(C), names, rotation=0 if few else 90, **font)
+        axes.set_yticks(range(C), names, rotation=90 if few else 0, va="center", **font)
         axes.set(xlabel="predicted", ylabel="true")
         axes.set_title(f"accuracy {scores['eval_accuracy']:.4f}, F1 {scores['eval_f1']:.4f}",
                        fontsize=11)

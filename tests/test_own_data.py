@@ -63,6 +63,7 @@ def write_csv(path, rows, encoding="utf-8", sep=",", newline="\n"):
 
 
 def write_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_text(text, encoding="utf-8")
     return path
@@ -146,7 +147,7 @@ def test_named_classes_are_learned_and_kept(shop):
     assert scores["eval_accuracy"] > 0.9 and scores["eval_f1"] > 0.9
     assert len(scores["confusion_matrix"]) == 3
     assert "texts from '리뷰', labels from '분류'" in shop.err
-    assert "3 classes; rows: 200 train, 50 test, 50 dev" in shop.err
+    assert "3 classes (가격, 배송, 상품); rows: 200 train, 50 test, 50 dev" in shop.err
 
 
 def test_evaluate_finds_the_test_part_and_repeats_the_scores(shop, tmp_path):
@@ -923,13 +924,88 @@ def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
     ("text,label\na,1\nb,c,1\n", "line 3: 3 fields, but 2 columns"),
     ('text\tlabel\na\t0\n"b\t1\nc"\t0\n', "line 3: a quotation mark opens a field that holds"),
     ('text,label\na,1\n"b,1\nc,1\n', "line 4: a quotation mark is stray (unexpected end of data)"),
-    ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a JSON object")])
+    ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a whole JSON object")])
 def test_rows_that_are_none_are_told_with_their_line(table, why, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(table, encoding="utf-8")
     assert f"a.csv, {why}" in refusal(convbert.read_examples, path, ARGS)
     (first,) = convbert.read_table(path, 1)  # reads no further than it has to
     assert [row["text"] for _, row in first.rows] == ["a"]
+
+
+def test_a_header_may_have_lines_and_unnamed_columns(tmp_path):
+    rows = [("", "리뷰\n(고객)", "", "분류"), ("1", "좋다", "", "x"), ("2", "나쁘다", "", "y")]
+    path = write_csv(tmp_path / "a.csv", rows)
+    texts, labels, lines = read(path, text_column_name="리뷰\n(고객)")
+    assert (texts, labels, lines) == (["좋다", "나쁘다"], ["x", "y"], [3, 4])
+    (table,) = convbert.read_table(path)
+    assert table.columns == ["Unnamed: 0", "리뷰\n(고객)", "Unnamed: 2", "분류"]
+
+
+def test_an_empty_text_of_a_single_column_is_answered(plain, tmp_path):
+    (tmp_path / "a.csv").write_text('text\n좋다\n""\n나쁘다\n\n', encoding="utf-8")
+    found = lines_of(predict(plain, "--test_file", tmp_path / "a.csv").out)
+    assert [row["text"] for row in found] == ["좋다", "", "나쁘다"]
+
+
+def test_what_would_be_overwritten_is_kept(plain, config, tmp_path):
+    """The table that is read, one's own test.jsonl, a link's target's place, a run's scores."""
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(120)])
+    before = path.read_bytes()
+    task = ["--task", "predict", "--model_name_or_path", plain, *CHEAP, "--test_file", path]
+    check_error(run(*task, "--output_file", path), "is --test_file")
+    check_error(run(*task, "--output_file", tmp_path), "a folder or a device")
+    (tmp_path / "link").symlink_to(tmp_path / "real.jsonl")
+    predict(plain, "--text", "글", "--output_file", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and len(lines_of(tmp_path / "real.jsonl")) == 1
+    own = write_jsonl(tmp_path / "data/test.jsonl", [{"text": "a", "label": "가격"}] * 3)
+    for more in ([], ["--overwrite_output_dir", "--test_file", own]):
+        check_error(run(*tuning(config, path, own.parent, "--max_steps", 1, *more)), "test.jsonl")
+    assert len(lines_of(own)) == 3 and path.read_bytes() == before
+    tuned(config, path, tmp_path / "run", "--max_steps", 1)
+    scores = read_json(tmp_path / "run/eval_results.json")
+    check_error(run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP,
+                    "--output_dir", tmp_path / "run"), "results of a training")
+    assert read_json(tmp_path / "run/eval_results.json") == scores
+
+
+def test_checkpoints_of_another_program_are_left_alone(config, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(120)])
+    (tmp_path / "run/checkpoint-10").mkdir(parents=True)
+    result = run(*tuning(config, path, tmp_path / "run", "--max_steps", 1))
+    check_error(result, "checkpoint-10: of another program")
+    assert (tmp_path / "run/checkpoint-10").exists()
+
+
+def test_a_pipe_or_utf16_in_its_place_is_refused(plain, tmp_path):
+    task = ["--task", "predict", "--model_name_or_path", plain, *CHEAP]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        check_error(run(*task, "--test_file", tmp_path / "pipe"), "a folder or a pipe")
+    check_error(run(*task, stdin="좋다\n나쁘다\n".encode("utf-16")), "stdin is UTF-16")
+
+
+def test_empty_and_repeated_values_of_options_are_told(plain, tmp_path):
+    task = ["--task", "predict", "--model_name_or_path", plain, *CHEAP, "--text", "a"]
+    for empty in (["--test_file", ""], ["--output_file="], ["--model_name_or_path", " "]):
+        check_error(run(*task, *empty), f"{empty[0].strip('=')}: its value is empty")
+    result = run(*task, "--text", "", "--batch_size", 1, "--batch_size", 2)
+    assert result.code == 0 and "--batch_size: given 2 times; the last one counts" in result.err
+
+
+def test_weights_and_classifier_that_cannot_be_used(plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "model")
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+    (folder / "tokenizer.json").unlink()  # is for transformers alone
+    assert lines_of(predict(folder, "--text", "글").out)
+    for options in ({"batch_size": 0}, {"max_seq_length": 2}, {"precision": "fp16"}):
+        assert "must be" in refusal(Classifier.from_pretrained, folder, **options)
+    assert "has no text" in refusal(Classifier.from_pretrained(folder), {"text": "글"})
+    model = ConvBertForSequenceClassification.from_pretrained(folder)
+    model.classifier.out_proj.bias.data[0] = float("nan")
+    model.save_pretrained(folder)
+    check_error(run("--task", "predict", "--model_name_or_path", folder, *CHEAP, "--text", "글"),
+                "not finite")
 
 
 def test_labels_of_some_rows_are_not_mixed_with_answers(plain, tmp_path):

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import functools
 import hashlib
 import http.client
 import io
@@ -45,16 +44,8 @@ class Missing(UserError):
     """What is not on the server, or not yet."""
 
 
-class Cut(OSError):
-    """A connection that ended too early, `reached` bytes into the file."""
-
-    def __init__(self, why: str, reached: int):
-        super().__init__(why)
-        self.reached = reached
-
-
 # What may pass by itself. Not OSError as such: a full disk must not be tried six times.
-PASSING = (URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError, Cut)
+PASSING = (URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 
 
 # ---- Command line --------------------------------------------------------------------------------
@@ -122,11 +113,18 @@ def give_name(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields the name FILE.tmp; what is written there takes the place of path in the end."""
+    """Yields the name FILE.tmp; what is written there takes the place of path in the end.
+
+    Nothing stays of what fails.
+    """
     temporary = Path(f"{path}.tmp")
     with disk_faults(temporary):
-        yield temporary
-        give_name(temporary, path)
+        try:
+            yield temporary
+            give_name(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -178,18 +176,13 @@ def manifest(path: Path) -> Path:
     return Path(f"{path}.json")
 
 
-def file_sha1(path: Path | str, start: bytes = b"") -> str:
-    """SHA-1, as hexadecimal digits, of `start` and the bytes of a file."""
-    digest = hashlib.sha1(start)
+def file_sha1(path: Path | str) -> str:
+    """SHA-1 of a file, as hexadecimal digits."""
+    digest = hashlib.sha1()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def git_sha1(path: Path) -> str:
-    """The name that git has for the content of a file."""
-    return file_sha1(path, b"blob %d\0" % os.path.getsize(path))
 
 
 # ---- Downloads -----------------------------------------------------------------------------------
@@ -204,7 +197,7 @@ def set_user_agent(contact: str) -> None:
         raise UserError(f"--contact {contact!r}: plain ASCII, please")
     opener.addheaders = [("User-Agent", agent)]
     urllib.request.install_opener(opener)  # for wget, too
-    socket.setdefaulttimeout(TIMEOUT)  # wget has no other
+    socket.setdefaulttimeout(TIMEOUT)
 
 
 def asked_to_wait(headers: Message) -> float:
@@ -218,10 +211,10 @@ def asked_to_wait(headers: Message) -> float:
         return 0
 
 
-def retry(attempt: Callable[[], T], url: str) -> T:
+def retry(attempt: Callable[[], T], url: str, part: Path | None = None) -> T:
     """attempt(), again after faults that may pass, with longer and longer pauses.
 
-    UserError if they stay; Missing if the file is not on the server.
+    UserError if they stay, and `part` does not grow; Missing if the file is not on the server.
     """
     failures, furthest = 0, 0
     while True:
@@ -233,8 +226,11 @@ def retry(attempt: Callable[[], T], url: str) -> T:
             if error.code not in (408, 429) and error.code < 500:
                 kind = Missing if error.code == 404 else UserError
                 raise kind(f"{url}: {why}: {HINTS.get(error.code, 'see --url')}") from None
+        except (ValueError, http.client.InvalidURL) as error:  # no scheme, no host, a blank...
+            raise UserError(f"{url}: not an address ({error})") from None
         except PASSING as error:
-            why, reached = str(error) or type(error).__name__, getattr(error, "reached", 0)
+            why = str(error) or type(error).__name__
+            reached = part.stat().st_size if part and part.exists() else 0
             if reached > furthest:
                 failures, furthest = 0, reached
         failures += 1
@@ -246,35 +242,28 @@ def retry(attempt: Callable[[], T], url: str) -> T:
         time.sleep(wait)
 
 
-def ask(url: str, **headers: str) -> HTTPResponse:
-    """The response to a GET."""
-    try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except (ValueError, http.client.InvalidURL) as error:  # no scheme, no host, a blank in it...
-        raise UserError(f"{url}: not an address ({error})") from None
-
-
 def fetch(url: str) -> bytes:
     """The bytes of a small page."""
     def attempt() -> bytes:
-        with ask(url) as response:
+        with urllib.request.urlopen(url) as response:
             return response.read()
     return retry(attempt, url)
 
 
 def fetch_rest(url: str, part: Path, size: int | None, sha1: str | None) -> None:
-    """One attempt to bring `part` from what it holds to the end of the file; Cut if it falls short.
+    """One attempt to bring `part` from what it holds to the end of the file.
 
     Goes on only where a SHA-1 will tell a mixture of two files; otherwise it starts anew.
     """
     done = part.stat().st_size if sha1 and part.exists() else 0
+    headers = {"Range": f"bytes={done}-"} if done else {}
     try:
-        response = ask(url, **({"Range": f"bytes={done}-"} if done else {}))
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers))
     except HTTPError as error:
         if error.code != 416 or not done:
             raise
         part.unlink()
-        raise Cut("the server has less than what was fetched; from the start", 0) from None
+        raise ConnectionError("the server has less than was fetched; from the start") from None
     with response:
         if response.status != 206:  # all of it: the server knows no ranges
             done = 0
@@ -286,7 +275,7 @@ def fetch_rest(url: str, part: Path, size: int | None, sha1: str | None) -> None
 def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int | None) -> None:
     """Appends the body to the first `done` bytes of part.
 
-    Cut if it ends before its length or `size`; UserError if they differ.
+    ConnectionError if it ends before its length or `size`; UserError if they differ.
     """
     length = response.headers.get("Content-Length")
     total = done + int(length) if length and length.isdecimal() else size
@@ -295,18 +284,12 @@ def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int
     name = part.name.removesuffix(".part")
     bar = tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True, disable=None)
     with open(part, "ab" if done else "wb") as file, bar:
-        while True:
-            try:
-                block = response.read(1 << 17)
-            except (OSError, http.client.HTTPException) as error:
-                raise Cut(str(error) or type(error).__name__, done) from None
-            if not block:
-                break
+        while block := response.read(1 << 17):
             file.write(block)
             done += len(block)
             bar.update(len(block))
     if total is not None and done < total:
-        raise Cut(f"the connection ended after {done:,} of {total:,} bytes", done)
+        raise ConnectionError(f"the connection ended after {done:,} of {total:,} bytes")
 
 
 def download(url: str, path: Path, size: int | None = None, sha1: str | None = None) -> str:
@@ -324,8 +307,8 @@ def download(url: str, path: Path, size: int | None = None, sha1: str | None = N
             f"{path}: needs {missing:,} more bytes, the disk has {free:,}; see --output_dir")
     with disk_faults(part):  # those of the network are UserErrors by then
         # A run may have been killed when all was there, before it got its name.
-        if not (sha1 and there and there == (size or there) and file_sha1(part) == sha1):
-            retry(lambda: fetch_rest(url, part, size, sha1), url)
+        if not (sha1 and there and file_sha1(part) == sha1):
+            retry(lambda: fetch_rest(url, part, size, sha1), url, part)
         found = file_sha1(part)
         length = part.stat().st_size
         if found != (sha1 or found) or length != (size or length):
@@ -342,26 +325,16 @@ def wget_file(url: str, path: Path) -> None:
     UserError."""
     import wget
 
-    path, here = Path(path).absolute(), Path.cwd()
-    folder = Path(f"{path}.wget")  # wget leaves its temporary files in the current folder: this one
-
     def attempt() -> None:
-        shutil.rmtree(folder, ignore_errors=True)  # of the last attempt, or of a killed run
-        folder.mkdir(parents=True)
-        os.chdir(folder)
-        try:
-            fetched = Path(wget.download(url, bar=None)).absolute()
-        except (ValueError, http.client.InvalidURL) as error:
-            raise UserError(f"{url}: not an address ({error})") from None
-        finally:
-            os.chdir(here)
-        os.replace(fetched, path)
+        path.unlink(missing_ok=True)  # else wget takes another name
+        wget.download(url, str(path), bar=None)
 
-    try:
-        with disk_faults(path):
+    with disk_faults(path):
+        try:
             retry(attempt, url)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            for rest in path.parent.glob(f"{path.name}?*"):  # wget's, also of a killed run
+                rest.unlink()
 
 
 # ---- MongoDB -------------------------------------------------------------------------------------
@@ -386,19 +359,13 @@ class Store:
             why = str(error).splitlines()[0].partition(", Timeout:")[0][:200]
             raise UserError(f"--store {self.shown}: {why}") from None
 
-    def update(self, documents: list[dict], same: list[str]) -> int:
-        """Writes documents that are new, or changed in the fields `same`; returns how many."""
+    def update(self, documents: list[dict]) -> int:
+        """Writes documents; returns how many were new or changed, which the server tells."""
         with self.faults():
-            ids = [document["_id"] for document in documents]
-            known = {found["_id"]: found for found in
-                     self.collection.find({"_id": {"$in": ids}}, dict.fromkeys(same, 1))}
-            new = [document for document in documents if document["_id"] not in known
-                   or any(known[document["_id"]].get(field) != document[field] for field in same)]
-            replace = functools.partial(self.pymongo.ReplaceOne, upsert=True)
-            if new:
-                self.collection.bulk_write(
-                    [replace({"_id": document["_id"]}, document) for document in new])
-        return len(new)
+            result = self.collection.bulk_write([
+                self.pymongo.ReplaceOne({"_id": document["_id"]}, document, upsert=True)
+                for document in documents])
+        return result.upserted_count + result.modified_count
 
     def drop(self, ids: list[int]) -> None:
         """Removes the documents with these _id: pages that are no articles any more."""

@@ -73,7 +73,7 @@ class PageParser:
     """Collects the pages of a dump, by local names: the namespace of the XML bears a version."""
 
     def __init__(self) -> None:
-        self.pages: list[Page] = []
+        self.pages: list[Page] = []  # those that read_pages() has not yielded yet
         self.count = 0  # of all pages so far
         self.title = ""  # of the last one
         self.page = Page()
@@ -151,11 +151,6 @@ class PageParser:
         prefix = " ".join(prefix.replace("_", " ").split())
         return self.namespaces.get(prefix.casefold(), "0")
 
-    def take(self) -> list[Page]:
-        """The pages that have been finished since the last call."""
-        pages, self.pages = self.pages, []
-        return pages
-
 
 def read_pages(path: Path) -> Iterator[Page]:
     """Yields the pages of a dump, bz2 or plain. UserError if it is damaged or none."""
@@ -170,7 +165,8 @@ def read_pages(path: Path) -> Iterator[Page]:
                 parser.parse(block)
             except (EOFError, OSError, expat.ExpatError, UserError) as error:
                 raise damaged(path, parser, error) from None
-            yield from parser.take()
+            yield from parser.pages
+            parser.pages.clear()
             bar.update(raw.tell() - bar.n)
     if not parser.count:
         raise damaged(path, parser, "there are none")

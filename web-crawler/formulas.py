@@ -39,9 +39,8 @@ SIGNS |= {"|": "‖", "{": "{", "}": "}", "%": "%", "#": "#", "$": "$", "&": "&"
 LOOKS = set(words("""
     mathrm mathbf mathbb mathcal mathit mathsf mathtt mathfrak mathscr boldsymbol bold bm pmb rm
     bf it cal sf tt displaystyle textstyle scriptstyle limits nolimits left right middle
-    mathopen mathclose mathord mathbin mathrel mathop big Big bigg Bigg bigl bigr Bigl Bigr
-    biggl biggr mathstrut Bbb color phantom hspace vspace ce"""))
-LOOKS -= {"color", "phantom", "hspace", "vspace"}  # their argument is no text
+    mathopen mathclose mathord mathbin mathrel big Big bigg Bigg bigl bigr Bigl Bigr
+    biggl biggr mathstrut Bbb ce"""))
 TEXTS = set(words("""
     text mbox hbox textrm textbf textit textsf texttt textnormal textup operatorname operatorname*
     mathop"""))
@@ -77,47 +76,35 @@ def say(tex: str) -> str | None:
 
 def group(tokens: list[str], place: int, depth: int) -> tuple[str, int]:
     """(text, place after it) of the tokens up to the } that ends the group, or to the end."""
-    if depth > DEEPEST:
-        raise Unsayable
     out: list[str] = []
-    while place < len(tokens):
+    while place < len(tokens) and tokens[place] != "}":
         token = tokens[place]
-        if token == "}":
-            if not depth:
-                raise Unsayable
-            return "".join(out), place + 1
         if token in "^_":
             text, place = argument(tokens, place + 1, depth)
             out.append(power(text) if token == "^" else text.strip())
         elif token == "{":
-            text, place = group(tokens, place + 1, depth + 1)
+            text, place = argument(tokens, place, depth)
             out.append(text)
         elif token[0] == "\\":
             place = command(tokens, place, depth, out)
-        elif token in "&~":
-            if token == "&":
-                raise Unsayable
-            out.append(" ")
-            place += 1
+        elif token == "&":
+            raise Unsayable
         else:
-            out.append("′" if token == "'" else " " if token.isspace() else token)
+            out.append("′" if token == "'" else " " if token == "~" or token.isspace() else token)
             place += 1
-    if depth:
+    if (place < len(tokens)) != (depth > 0):  # a } too many, or too few
         raise Unsayable
-    return "".join(out), place
+    return "".join(out), place + 1
 
 
 def argument(tokens: list[str], place: int, depth: int) -> tuple[str, int]:
     """(text, place after it) of what a command or a ^ takes: a group, or one token."""
-    while place < len(tokens) and tokens[place].isspace():
-        place += 1
-    if place == len(tokens) or tokens[place] in "^_}":
+    place = after_blanks(tokens, place)
+    if depth > DEEPEST or place == len(tokens) or tokens[place] in "^_}":
         raise Unsayable
     if tokens[place] == "{":
         return group(tokens, place + 1, depth + 1)
     if tokens[place][0] == "\\":
-        if depth > DEEPEST:
-            raise Unsayable
         out: list[str] = []
         place = command(tokens, place, depth + 1, out)
         return "".join(out), place

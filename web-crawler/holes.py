@@ -111,8 +111,6 @@ def is_orphan(word: str, rest: str, begins: bool, spaced: bool) -> bool:
         return TOPIC.match(rest) is None or ADNOMINAL.match(rest) is not None
     if word == "만" and re.match(r" ?\d", rest):  # 만 20세
         return False
-    if re.fullmatch("이?란", word):  # Iran, too
-        return not begins or re.match(" (?:뜻|말|이름|의미|것|단어|제목)", rest) is not None
     if word == "에도" and re.match(" (?:시대|막부|성|만|시)", rest):
         return False
     if word in WORDS or NOUN.fullmatch(word):
@@ -133,43 +131,31 @@ OPENED = " ([{'\"“‘《〈「『~·/:" + HOLE + "\u3000"
 
 def found_holes(line: str) -> str:
     """The line with a HOLE wherever a word was lost, and a GAP for every other such place."""
-    out, start = [], 0
-    for place in PLACES.finditer(line):
-        marks = place[0]
-        hole = (LOST in marks or ADDRESS in marks) and lacks_word(line, place.start(), place.end())
-        mark = HOLE if hole else GAP
-        if " " in marks and not hole:
-            mark = f"{GAP} {GAP}" if marks.strip(MARKS + " ") else GAP
-        out += [line[start : place.start()], mark]
-        start = place.end()
-    return "".join([*out, line[start:]])
+    def mark(place: re.Match[str]) -> str:
+        lost = LOST in place[0] or ADDRESS in place[0]
+        return HOLE if lost and lacks_word(line, place.start(), place.end()) else GAP
+    return PLACES.sub(mark, line)
 
 
 def lacks_word(line: str, start: int, end: int) -> bool:
     """Whether the marks in line[start:end] stand for a word that the rest of the line needs."""
     before = line[max(0, start - 80) : start].translate(WITHOUT_MARKS)
-    address = ADDRESS in line[start:end]
     blank, word = WORD.match(line, end).groups()  # type: ignore[union-attr]  # it matches anything
     rest = line[end + len(blank + word) : end + len(blank + word) + 40]
-    begins = not before.strip() or ENDED.search(before.rstrip()) is not None
-    if address:
+    said = before.rstrip()
+    needed = NEEDS_A_WORD.search(before) is not None
+    if ADDRESS in line[start:end]:
         if blank and is_orphan(word, rest, True, False):
             return True
-        needed = begins_line(before) or NEEDS_A_WORD.search(before) is not None
-        if not word and rest[:1] in ("", ".", ",") and needed:
+        alone = not said or said.endswith(":")  # or with a label: "누리집: "
+        if not word and rest[:1] in ("", ".", ",") and (alone or needed):
             return True
     if before and before[-1] not in OPENED:
         return False
     if not word:
-        if not before and line[end : end + 2].lstrip().startswith(","):
-            return True
-        return rest[:1] in (",", ".") and not blank and NEEDS_A_WORD.search(before) is not None
-    return is_orphan(word, rest, begins, bool(blank))
-
-
-def begins_line(before: str) -> bool:
-    """Whether nothing but a label stands before: "누리집: "."""
-    return not before.strip() or before.rstrip().endswith(":")
+        return (not before and rest.startswith(",")) or (
+            needed and not blank and rest[:1] in (",", "."))
+    return is_orphan(word, rest, not said or ENDED.search(said) is not None, bool(blank))
 
 
 WITHOUT_MARKS = dict.fromkeys(map(ord, GAP + LOST + ADDRESS + FORMULA))
@@ -183,8 +169,7 @@ CLOSED = re.compile(r"[.!?:。][\"'”’」』)\]]*$|[다까요오음함임됨]
 OPEN = re.compile(  # a label may end like others: 정의, 효과, 넓이
     r"(?:은|는|을|를|이면|이고|이며|하면|하고|하여|에서|으로|즉|및|또는|그리고|때|,)$")
 FIRST_WORD = re.compile(r"[가-힣]+")
-AFTER_FORMULA = re.compile(
-    r"이 (?:된|되|성립|존재|아니|있|없)|인 |일 때|이면|라 [하놓부]|이자 |이?란 |가 된|다\.")
+AFTER_FORMULA = re.compile(r"인 |일 때|이면|라 [하놓부]|이자 |이?란 |가 된|다\.")
 
 
 def fold_formulas(lines: list[str]) -> list[str]:

@@ -13,7 +13,6 @@ FILE.json beside an output says how it was made.
 import bisect
 import collections
 import concurrent.futures
-import contextlib
 import hashlib
 import itertools
 import json
@@ -36,15 +35,7 @@ import mwparserfromhell
 import vocabulary
 import wikinames
 import wikitext
-from common import (
-    UserError,
-    disk_faults,
-    file_sha1,
-    give_name,
-    manifest,
-    read_json,
-    write_json,
-)
+from common import UserError, disk_faults, file_sha1, give_name, manifest, read_json, write_json
 from dump import Page
 
 HERE = Path(__file__).resolve().parent
@@ -56,7 +47,8 @@ Dump = tuple[str, str | None, int | None, str | None]  # its address, date, byte
 # ---- Download ------------------------------------------------------------------------------------
 def download_stage(args: Namespace) -> dict:
     """Leaves a dump in the output folder, verified; returns what FILE.json says of it."""
-    url, date, size, sha1 = choose_dump(args)
+    is_file = re.search(r"\.(bz2|xml)$", args.url)
+    url, date, size, sha1 = direct_dump(args.url) if is_file else find_dump(args)
     path = args.output_dir / file_name(url)
     known = read_json(manifest(path))
     found = file_sha1(path) if path.exists() and not args.overwrite else None
@@ -76,13 +68,6 @@ def download_stage(args: Namespace) -> dict:
              "sha1": found, "sha1_was_published": bool(sha1)} | known
     write_json(manifest(path), about)  # also if a run was killed before it could
     return about
-
-
-def choose_dump(args: Namespace) -> Dump:
-    """The file that --url names, or else the dump of --date, or the newest complete one."""
-    if re.search(r"\.(bz2|xml)$", args.url):
-        return direct_dump(args.url)
-    return find_dump(args)
 
 
 def file_name(url: str) -> str:
@@ -111,16 +96,15 @@ def find_dump(args: Namespace) -> Dump:
     base = args.url.rstrip("/") + "/"
     reasons = []
     for date in [args.date] if args.date else dump_dates(base):
-        name = DUMP_NAME.format(date)
+        folder, name = f"{base}{date}/", DUMP_NAME.format(date)
         try:
-            file = finished_file(f"{base}{date}/dumpstatus.json", name)
+            size, sha1 = finished_file(f"{folder}dumpstatus.json", name)
         except common.Missing as error:  # no other fault: it could hide the newest dump
             reasons.append(str(error))
             continue
         for reason in reasons:
             print(f"download: passed over: {reason}")
-        sha1 = file.get("sha1") or listed_sha1(f"{base}{date}/", date, name)
-        return f"{base}{date}/{name}", date, file.get("size"), sha1
+        return folder + name, date, size, sha1 or listed_sha1(folder, date, name)
     raise UserError(f"{base}: no complete dump: {'; '.join(reasons)}")
 
 
@@ -137,20 +121,17 @@ def dump_dates(base: str) -> list[str]:
     return sorted(found, reverse=True)
 
 
-def finished_file(url: str, name: str) -> dict:
-    """What dumpstatus.json says of a file that is complete. Missing if it is not."""
+def finished_file(url: str, name: str) -> tuple[int | None, str | None]:
+    """(bytes, SHA-1) of a file by dumpstatus.json. Missing if it is not complete."""
     try:
         jobs = json.loads(common.fetch(url))["jobs"].values()
         files = {job["status"]: job["files"][name] for job in jobs if name in job.get("files", ())}
         if "done" in files:
             file = files["done"]
-            size = int(file["size"]) if file.get("size") else None
-            return {"size": size, "sha1": file.get("sha1")}
-        others = {job["status"] for job in jobs if job["status"] != "done"}
+            return int(file["size"]) if file.get("size") else None, file.get("sha1")
     except (ValueError, KeyError, AttributeError, TypeError):
         raise UserError(f"{url}: not in the known form") from None
-    status = ", ".join(sorted(others)) or "not made"
-    raise common.Missing(f"{url}: {name} is not complete ({status})")
+    raise common.Missing(f"{url}: {name} is not complete ({', '.join(files) or 'not made'})")
 
 
 # ---- Extract: one process reads, all others convert ----------------------------------------------
@@ -264,13 +245,6 @@ class Articles:
         if there > self.state["bytes"]:
             self.file.truncate(self.state["bytes"])
 
-    def __enter__(self) -> "Articles":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # the disk is still full, which has been told
-            self.file.close()
-
     def add(self, batch: list[Page]) -> None:
         """Appends the articles of a batch and counts the other pages; at times saves the state."""
         state = self.state
@@ -303,7 +277,6 @@ class Articles:
             raise UserError(f"no article in {pages:,} pages ({dropped}); see --min_chars")
         self.state["complete"] = True
         self.save()
-        self.file.close()
 
 
 def extract_stage(args: Namespace) -> dict:
@@ -314,7 +287,8 @@ def extract_stage(args: Namespace) -> dict:
         return known
     store = common.Store(args.store, "articles") if args.store else None
     print(f"extract: from {args.dump or 'the database'}")
-    with Articles(path, origin) as articles, disk_faults(articles.part):
+    articles = Articles(path, origin)
+    with disk_faults(articles.part), articles.file:
         if not articles.state["complete"]:
             source = from_store if args.from_store else from_dump
             for batch in source(args, articles.state["pages"]):
@@ -322,7 +296,7 @@ def extract_stage(args: Namespace) -> dict:
                     if not page.dropped and sum(map(len, page.lines)) < args.min_chars:
                         page.dropped = "short"
                 if store:
-                    articles.state["stored"] += store_articles(store, batch, args.overwrite)
+                    articles.state["stored"] += store_articles(store, batch)
                 articles.add(batch)
             articles.complete()
     about = part_text(path, articles.state, args.valid_share)
@@ -389,15 +363,13 @@ def newest_dump(args: Namespace) -> Path:
     return max(dumps)
 
 
-def store_articles(store: common.Store, batch: list[Page], all_of_them: bool) -> int:
-    """Writes articles whose revision is not there to the database; returns how many."""
+def store_articles(store: common.Store, batch: list[Page]) -> int:
+    """Brings articles into the database; returns how many were new or changed."""
     documents = [{"_id": int(page.id), "revision": int(page.revision), "title": page.title,
                   "date": page.date or None, "text": "\n".join(page.lines)}
                  for page in batch if not page.dropped]
     store.drop([int(page.id) for page in batch if page.dropped and page.id.isdecimal()])
-    if not documents:
-        return 0
-    return store.update(documents, ["revision", "text"] if all_of_them else ["revision"])
+    return store.update(documents) if documents else 0
 
 
 # ---- Held-out articles ---------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import struct
 import sys
 import zipfile
@@ -27,7 +26,8 @@ from typing import BinaryIO
 import common
 import numpy as np
 import pandas
-from common import UserError, git_sha1, read_json, replacing, write_json
+import tokenizer_json
+from common import UserError, read_json, replacing, write_json
 
 HERE = Path(__file__).resolve().parent
 COMMIT = "cc0670e872d4ac27bfe36c87456783004b39ef6c"
@@ -163,10 +163,10 @@ class Archive:
 
         Source: the formats of git's objects, gitformat-pack and "Git Internals" in Pro Git.
         """
-        names = {name: blob_sha1(self.read(name)).hex()
-                 for name in OFFICIAL if name in self.sizes}
-        tree = b"".join(b"100644 %s\0%s" % (name.removeprefix("raw/").encode(),
-                                            blob_sha1(self.read(name))) for name in self.raw())
+        names = {name: git_sha1(self.read(name)) for name in OFFICIAL if name in self.sizes}
+        tree = b"".join(
+            b"100644 %s\0" % name.removeprefix("raw/").encode()
+            + bytes.fromhex(git_sha1(self.read(name))) for name in self.raw())
         names["raw"] = hashlib.sha1(b"tree %d\0" % len(tree) + tree).hexdigest()
         return names
 
@@ -212,9 +212,9 @@ def folder_sizes(folder: Path) -> dict[str, int]:
             if MEMBER.fullmatch(f"folder/{name}")}
 
 
-def blob_sha1(data: bytes) -> bytes:
-    """The SHA-1 that git gives to a file's content, 20 bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).digest()
+def git_sha1(data: bytes) -> str:
+    """What git calls a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def is_review(item: object) -> bool:
@@ -268,17 +268,6 @@ def prove(archive: Archive, args: Namespace) -> bool:
 
 
 # ---- What is left in the output folder -----------------------------------------------------------
-@contextlib.contextmanager
-def making(path: Path) -> Iterator[Path]:
-    """replacing(), and nothing stays of what fails."""
-    with replacing(path) as temporary:
-        try:
-            yield temporary
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
 def split_path(split: str, args: Namespace) -> Path:
     return args.output_dir / f"ratings_{split}.txt"
 
@@ -286,35 +275,20 @@ def split_path(split: str, args: Namespace) -> Path:
 def leave_file(split: str, archive: Archive | None, args: Namespace) -> None:
     """Puts a file where it belongs: the one given, the one that is there, or the archive's."""
     path, given = split_path(split, args), getattr(args, f"{split}_file")
-    if not given and path.exists() and not args.archive and not args.overwrite:
-        return
     if given:
-        read_reviews(given)  # a file that is none is told before it takes the place of another
-    with making(path) as temporary:
-        if given:
-            shutil.copyfile(given, temporary)
-            source = str(given)
-        else:
-            assert archive  # find_archive() has seen that the file is missing
-            temporary.write_bytes(archive.table(path.name))
-            source = f"{archive.path}: {path.name}"
-            check_reviews(temporary, source)
-        if path.exists() and git_sha1(path) != git_sha1(temporary) and not args.overwrite:
+        data, source = given.read_bytes(), str(given)
+    elif archive and (args.archive or args.overwrite or not path.exists()):
+        data, source = archive.table(path.name), f"{archive.path}: {path.name}"
+    else:
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+        try:
+            read_reviews(temporary)
+        except UserError as error:
+            raise UserError(str(error).replace(str(temporary), source)) from None
+        if path.exists() and path.read_bytes() != data and not args.overwrite:
             raise UserError(f"{path}: there already, and not the same as {source}; see --overwrite")
-
-
-def check_reviews(temporary: Path, source: str) -> None:
-    """UserError, with the name of the source, if a file is none of reviews."""
-    try:
-        read_reviews(temporary)
-    except UserError as error:
-        raise UserError(str(error).replace(str(temporary), source)) from None
-
-
-def fingerprint(text: str) -> bytes:
-    """16 bytes that stand for a text, blanks aside. 700,000 texts would take 50 MB more."""
-    squeezed = "".join(text.split())
-    return hashlib.blake2b(squeezed.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple[int, int]:
@@ -325,16 +299,16 @@ def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple
     """
     written = crawled = 0
     ids = set(test["id"])
-    seen = {fingerprint(text) for text in [*test["document"], ""]}
+    seen = {"".join(text.split()) for text in [*test["document"], ""]}
     with open(path, "w", encoding="utf-8", errors="replace", newline="\n") as file:
         for review in archive.reviews():  # errors: JSON can spell half a surrogate pair
             crawled += 1
-            text = " ".join(review["review"].split())
-            key = fingerprint(text)
+            words = review["review"].split()
+            key = "".join(words)
             if key in seen or str(review.get("review_id")) in ids:
                 continue
             seen.add(key)
-            file.write(f"{text}\n\n")
+            file.write(" ".join(words) + "\n\n")
             written += 1
     return written, crawled
 
@@ -346,10 +320,10 @@ def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict
     """
     path = args.output_dir / "reviews.txt"
     test = read_reviews(split_path("test", args))
-    with making(path) as temporary:
+    with replacing(path) as temporary:
         written, crawled = write_reviews(archive, temporary, test)
-        name = git_sha1(temporary)
-        ours = not path.exists() or git_sha1(path) in (name, known.get("git_sha1"))
+        name = git_sha1(temporary.read_bytes())
+        ours = not path.exists() or git_sha1(path.read_bytes()) in (name, known.get("git_sha1"))
         if not ours and not args.overwrite:
             raise UserError(f"{path}: there already, and not what {archive.path} gives; "
                             "see --overwrite")
@@ -362,13 +336,13 @@ def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict
 def name_of_test(args: Namespace) -> str:
     """What git calls the test set; empty if there is none yet."""
     path = split_path("test", args)
-    return git_sha1(path) if path.exists() else ""
+    return git_sha1(path.read_bytes()) if path.exists() else ""
 
 
 def reviews_stand(args: Namespace, known: dict) -> bool:
     """Whether reviews.txt is there, as made by the last run, for the test set that is there."""
     path = args.output_dir / "reviews.txt"
-    return (path.exists() and git_sha1(path) == known.get("git_sha1")
+    return (path.exists() and git_sha1(path.read_bytes()) == known.get("git_sha1")
             and known.get("git_sha1 of ratings_test.txt") == name_of_test(args))
 
 
@@ -410,24 +384,14 @@ def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, f
     A vocabulary with byte fallback spells in bytes what is no piece of it, one without calls it
     unknown. UserError if the file is no vocabulary.
     """
-    import sentencepiece
-
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_file=str(vocab_file))
-    except (OSError, RuntimeError) as error:
-        why = str(error).splitlines()[0]
-        raise UserError(f"{vocab_file}: not a SentencePiece model ({why})") from None
-    pieces = range(processor.vocab_size())
-    is_byte = np.array([processor.is_byte(piece) for piece in pieces])
-    counts = np.zeros(len(pieces), dtype=np.int64)  # of each piece
-    lengths = []
-    for start in range(0, len(documents), 10_000):  # lists of Python's numbers take much memory
-        ids = processor.encode(list(documents[start : start + 10_000]))
-        lengths += [len(tokens) for tokens in ids]
-        flat = np.concatenate([np.array(tokens, dtype=np.int64) for tokens in ids])
-        counts += np.bincount(flat, minlength=len(pieces))
+    processor = tokenizer_json.load(vocab_file.read_bytes(), vocab_file)
+    pieces = list(range(len(processor)))
+    is_byte = np.array(processor.is_byte(pieces))
+    ids = processor.encode(list(documents), return_type="numpy")
+    counts = np.bincount(np.concatenate(ids), minlength=len(pieces))  # of each piece
     total = max(1, counts.sum())
-    return np.array(lengths), counts[processor.unk_id()] / total, counts[is_byte].sum() / total
+    lengths = np.array([len(tokens) for tokens in ids])
+    return lengths, counts[processor.unk_id()] / total, counts[is_byte].sum() / total
 
 
 def describe(reviews: pandas.DataFrame, args: Namespace) -> dict[str, float]:
@@ -452,7 +416,7 @@ def describe_splits(tables: dict[str, pandas.DataFrame], args: Namespace) -> dic
     about: dict = {}
     for split, table in tables.items():
         path = split_path(split, args)
-        found = git_sha1(path)
+        found = git_sha1(path.read_bytes())
         official = found == OFFICIAL[path.name]
         about[split] = {"git_sha1": found, "official": official} | describe(table, args)
         print(f"{path}: " + ("the official file" if official else
@@ -464,13 +428,6 @@ def describe_splits(tables: dict[str, pandas.DataFrame], args: Namespace) -> dic
         about[f"test reviews with the {column} of one of train"] = shared
         print(f"test reviews with the {column} of one of train: {shared:,}")
     return about
-
-
-def store_reviews(reviews: pandas.DataFrame, store: common.Store) -> int:
-    """Brings the reviews into the database; returns how many were new or changed."""
-    documents, size = reviews.rename(columns={"id": "_id"}).to_dict("records"), 1000
-    return sum(store.update(documents[start : start + size], ["document", "label"])
-               for start in range(0, len(documents), size))
 
 
 # ---- Command line --------------------------------------------------------------------------------
@@ -515,7 +472,8 @@ def main() -> None:
     write_json(args.output_dir / "nsmc.json", about)
     if args.store:
         for split, table in tables.items():
-            written = store_reviews(table, common.Store(args.store, f"nsmc_{split}"))
+            documents = table.rename(columns={"id": "_id"}).to_dict("records")
+            written = common.Store(args.store, f"nsmc_{split}").update(documents)
             print(f"nsmc_{split}: {written:,} reviews were new or changed")
 
 

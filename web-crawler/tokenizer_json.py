@@ -35,21 +35,20 @@ HALF_WIDTH_JAMO = r"[\x{FFA0}-\x{FFDC}]"
 
 
 # ---- Reading a model -----------------------------------------------------------------------------
-def load(model: bytes) -> "SentencePieceProcessor":
-    """A processor by the bytes of a SentencePiece model. Raises UserError if they are none."""
+def load(model: bytes, path: Path) -> "SentencePieceProcessor":
+    """A processor by the bytes of a SentencePiece model. UserError, with its path, if it is none.
+    """
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor()
     try:
-        loaded = bool(model) and processor.LoadFromSerializedProto(model)
+        if model:  # of no bytes at all it would make an empty processor
+            return sentencepiece.SentencePieceProcessor(model_proto=model)
     except RuntimeError:  # its text names a line of SentencePiece's source, which helps nobody
-        loaded = False
-    if not loaded:
-        raise UserError("not a SentencePiece model")
-    return processor
+        pass
+    raise UserError(f"{path}: not a SentencePiece model")
 
 
-def read_pieces(processor: "SentencePieceProcessor") -> list[str]:
+def read_pieces(processor: "SentencePieceProcessor", path: Path) -> list[str]:
     """The pieces by id. Raises UserError if the model is not of the kind that kowiki.py makes."""
     ids = range(len(processor))
     pieces = processor.id_to_piece(list(ids))
@@ -66,7 +65,7 @@ def read_pieces(processor: "SentencePieceProcessor") -> list[str]:
         (encode(processor, "".join(SYMBOLS)) != [SPACE, *SYMBOLS], f"{SYMBOLS} are not found"),
     ):
         if wrong:
-            raise UserError(f"not made by kowiki.py: {why}")
+            raise UserError(f"{path}: not made by kowiki.py: {why}")
     return pieces
 
 
@@ -184,14 +183,14 @@ def bpe(pieces: list[str]) -> dict:
 
 
 # ---- The files -----------------------------------------------------------------------------------
-def tokenizer_files(model: bytes) -> dict[str, bytes]:
-    """{name: content} of both files, by the bytes of a SentencePiece model. Raises UserError.
+def tokenizer_files(model: bytes, path: Path) -> dict[str, bytes]:
+    """{name: content} of both files, by the bytes of the SentencePiece model `path`. UserError.
 
     The special tokens are no `added_tokens`: those are cut out of a text before it is normalised,
     and what stands beside them would come out otherwise than in SentencePiece.
     """
-    processor = load(model)
-    pieces = read_pieces(processor)
+    processor = load(model, path)
+    pieces = read_pieces(processor, path)
     tokenizer: dict = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
         "normalizer": normalizer(processor), "pre_tokenizer": pre_tokenizer(processor),
@@ -211,13 +210,7 @@ def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         raise UserError("needs the name of a SentencePiece model, as ../vocab/kowiki.model")
     path = Path(sys.argv[1])
-    try:
-        files = tokenizer_files(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    for name, content in files.items():
+    for name, content in tokenizer_files(path.read_bytes(), path).items():
         with replacing(path.with_name(name)) as temporary:
             temporary.write_bytes(content)
         print(f"{path.with_name(name)}: {len(content):,} bytes")

@@ -6,7 +6,6 @@ Its pieces are made by byte-pair encoding. Three things are not SentencePiece's 
     required        these jamo and ♥ ♡ ★ ☆ are pieces, however rare they are in the texts
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -55,7 +54,8 @@ def vocab_stage(args: Namespace) -> dict:
              "vocab_size": args.vocab_size, "sample_sentences": args.sample_sentences,
              "seed": args.seed, "sha256": hashlib.sha256(made).hexdigest(),
              "seconds": round(time.monotonic() - begin, 1)}
-    files = {"kowiki.vocab": list_pieces(made), **tokenizer_json.tokenizer_files(made),
+    files = {"kowiki.vocab": list_pieces(made, model),
+             **tokenizer_json.tokenizer_files(made, model),
              "kowiki.model": made}  # last: where it is, the others are
     write_json(manifest(model), about)
     for name, content in files.items():
@@ -75,9 +75,9 @@ def find_texts(args: Namespace) -> list[Path]:
     return texts
 
 
-def list_pieces(model: bytes) -> bytes:
+def list_pieces(model: bytes, path: Path) -> bytes:
     """The pieces of a model by id, each with its score, one a line, in UTF-8."""
-    processor = tokenizer_json.load(model)
+    processor = tokenizer_json.load(model, path)
     lines = (f"{processor.id_to_piece(i)}\t{processor.get_score(i):g}\n"
              for i in range(len(processor)))
     return "".join(lines).encode()
@@ -85,10 +85,7 @@ def list_pieces(model: bytes) -> bytes:
 
 def show_examples(model: Path) -> None:
     """Prints the three example sentences as pieces and as ids. Raises UserError."""
-    try:
-        processor = tokenizer_json.load(model.read_bytes())
-    except (OSError, UserError) as error:
-        raise UserError(f"{model}: {error}") from None
+    processor = tokenizer_json.load(model.read_bytes(), model)
     for sentence in EXAMPLES:
         print(f"\n{sentence}\n  {' '.join(processor.encode(sentence, out_type=str))}\n  "
               f"{' '.join(map(str, processor.encode(sentence)))}")
@@ -104,10 +101,11 @@ def train(texts: list[Path], size: int, count: int, seed: int) -> bytes:
     """
     import sentencepiece
 
-    made = io.BytesIO()
+    made, here = io.BytesIO(), Path.cwd()
     lines = sentences([text.resolve() for text in texts], count, seed)
-    with tempfile.TemporaryDirectory() as folder, working_in(folder):
-        write_rules(Path("rules.tsv"))
+    with tempfile.TemporaryDirectory() as folder:
+        write_rules(Path(folder, "rules.tsv"))
+        os.chdir(folder)
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=lines, model_writer=made, vocab_size=size,
@@ -116,18 +114,9 @@ def train(texts: list[Path], size: int, count: int, seed: int) -> bytes:
             why = str(error).rpartition("] ")[2].partition(" Increase")[0]  # without its own code
             names = ", ".join(map(str, texts))
             raise UserError(f"{names}: no vocabulary of {size} pieces ({why})") from None
+        finally:
+            os.chdir(here)
     return made.getvalue()
-
-
-@contextlib.contextmanager
-def working_in(folder: str) -> Iterator[None]:
-    """Makes this the current folder for a while, as contextlib.chdir does from Python 3.11."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def sentences(texts: list[Path], count: int, seed: int) -> Iterator[bytes]:

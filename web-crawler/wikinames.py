@@ -113,7 +113,6 @@ NOTES = set(entries("""
 BOX_ENDINGS = set(words("""
     정보 상자 인용 토막글 둘러보기 목록 표 필요 각주 시작 끝
     box infobox navbox icon 아이콘 그림"""))
-NOTE_STARTS = set(words("cite citation infobox navbox 알림"))
 
 # {{llang|en|x}} and {{lang-en|x}}, "영어: x"; a code that is not here leaves x alone.
 LANGUAGES = pairs(entries("""
@@ -197,120 +196,63 @@ BETWEEN |= {"and": " 및 ", "and(-)": " 및 ", "&": " 및 ", "or": " 또는 ", "
 # ---- Parser functions and variables --------------------------------------------------------------
 # Values only MediaWiki knows, as it knows those of {{#if: ...}}: the sentence that needs one goes.
 VARIABLES = set(words("""
-    상위문서이름 basepagename 상위문서이름e basepagenamee 연쇄식원본 계단식원본 cascadingsources
-    기본언어 contentlanguage contentlang 현재일 currentday 현재일2 currentday2 현재요일
-    currentdayname 현재요일숫자 currentdow 현재시 currenthour 현재월 currentmonth currentmonth2
-    현재월1 currentmonth1 현재월이름약자 currentmonthabbrev 현재월이름 currentmonthname
-    현재월이름소유격 currentmonthnamegen 현재시각 현재시분 currenttime 현재타임스탬프
-    currenttimestamp 현재버전 currentversion 현재주 currentweek 현재년 currentyear 전체문서이름
-    fullpagename 전체문서이름e fullpagenamee 지역일 localday 지역일2 localday2 지역요일
-    localdayname 지역요일숫자 localdow 지역시 localhour 지역월 localmonth localmonth2 지역월1
-    localmonth1 지역월이름약자 localmonthabbrev 지역월이름 localmonthname 지역월이름소유격
-    localmonthnamegen 지역시분 지역시각 localtime 지역타임스탬프 localtimestamp 지역주 localweek
-    지역년 localyear 이름공간 namespace 이름공간e namespacee 이름공간수 namespacenumber
-    권한별사용자수 그룹별사용자수 numberingroup numingroup 활동중인사용자수 numberofactiveusers
-    관리자수 numberofadmins 문서수 numberofarticles 편집수 numberofedits 파일수 그림수
-    numberoffiles 모든문서수 numberofpages 사용자수 계정수 numberofusers 문서이름 pagename
-    문서이름e pagenamee 분류문서수 pagesincategory pagesincat 이름공간문서수 pagesinnamespace
-    pagesinns 문서크기 pagesize 보호수준 protectionlevel 판일 revisionday 판일2 revisionday2
-    판번호 revisionid 판월 revisionmonth 판월1 revisionmonth1 판크기 revisionsize 판타임스탬프
-    revisiontimestamp 판사용자 revisionuser 판년 revisionyear 최상위문서이름 rootpagename
-    최상위문서이름e rootpagenamee 사이트이름 sitename 본문서이름 subjectpagename articlepagename
-    본문서이름e subjectpagenamee articlepagenamee 본문서이름공간 subjectspace articlespace
-    본문서이름공간e subjectspacee articlespacee 하위문서이름 subpagename 하위문서이름e
-    subpagenamee 토론문서이름 talkpagename 토론문서이름e talkpagenamee 토론이름공간 talkspace
-    토론이름공간e talkspacee translatablepage formal pagelanguage protectionexpiry 책갈피인코딩
-    anchorencode 항목경로 기사경로 articlepath 표준주소 canonicalurl 표준주소e canonicalurle
-    파일경로 그림경로 filepath 날짜형식 formatdate dateformat 전체주소 fullurl 전체주소e
-    fullurle 성별 gender 문법 grammar 인터페이스 int 지역주소 localurl 지역주소e localurle 이름
-    ns 이름e nse 대체왼쪽 padleft 대체오른쪽 padright 문서번호 pageid 복수 복수형 plural
+    상위문서이름 basepagename 연쇄식원본 계단식원본 cascadingsources 기본언어 contentlanguage
+    contentlang 현재일 currentday 현재일2 currentday2 현재요일 currentdayname 현재요일숫자
+    currentdow 현재시 currenthour 현재월 currentmonth currentmonth2 현재월1 currentmonth1
+    현재월이름약자 currentmonthabbrev 현재월이름 currentmonthname 현재월이름소유격
+    currentmonthnamegen 현재시각 현재시분 currenttime 현재타임스탬프 currenttimestamp 현재버전
+    currentversion 현재주 currentweek 현재년 currentyear 전체문서이름 fullpagename 이름공간
+    namespace 이름공간수 namespacenumber 권한별사용자수 그룹별사용자수 numberingroup numingroup
+    활동중인사용자수 numberofactiveusers 관리자수 numberofadmins 문서수 numberofarticles 편집수
+    numberofedits 파일수 그림수 numberoffiles 모든문서수 numberofpages 사용자수 계정수
+    numberofusers 문서이름 pagename 분류문서수 pagesincategory pagesincat 이름공간문서수
+    pagesinnamespace pagesinns 문서크기 pagesize 보호수준 protectionlevel 판일 revisionday 판일2
+    revisionday2 판번호 revisionid 판월 revisionmonth 판월1 revisionmonth1 판크기 revisionsize
+    판타임스탬프 revisiontimestamp 판사용자 revisionuser 판년 revisionyear 최상위문서이름
+    rootpagename 사이트이름 sitename 본문서이름 subjectpagename articlepagename 본문서이름공간
+    subjectspace articlespace 하위문서이름 subpagename 토론문서이름 talkpagename 토론이름공간
+    talkspace translatablepage formal pagelanguage protectionexpiry 책갈피인코딩 anchorencode
+    항목경로 기사경로 articlepath 표준주소 canonicalurl 파일경로 그림경로 filepath 날짜형식
+    formatdate dateformat 전체주소 fullurl 성별 gender 문법 grammar 인터페이스 int 지역주소
+    localurl 이름 ns 대체왼쪽 padleft 대체오른쪽 padright 문서번호 pageid 복수 복수형 plural
     스크립트경로 scriptpath 서버 server 서버이름 servername 스타일경로 stylepath 주소인코딩
-    urlencode 주소디코딩 urldecode bidi numberofwikis 위키잘못메시지 msgnw 원본 raw
-    나이 만나이 age 현재연도 경과년수 날짜차이"""))
-# These say nothing on the page where they stand.
-SILENT_FUNCTIONS = set(words("""
-    기본정렬 defaultsort defaultsortkey defaultcategorysort 보일제목 표시제목 displaytitle
-    짧은설명 shortdesc 명령검토 directionmark dirmark 바깥언어링크없음 바깥언어고리없음
-    noexternallanglinks 관련 related 문서배너 pagebanner 대상 target 바벨 babel 분류트리
-    categorytree 태그 tag lqt문서제한 lqtpagelimit 리퀴드스레드사용 useliquidthreads coordinates
-    위키베이스저장소이름 wbreponame 멘토 mentor"""))
+    urlencode 주소디코딩 urldecode bidi numberofwikis 위키잘못메시지 msgnw 원본 raw 나이 만나이
+    age 현재연도 경과년수 날짜차이"""))
+# Those of the reader's own time, and as part of an address.
+VARIABLES |= {name.replace("current", "local").replace("현재", "지역") for name in VARIABLES}
+VARIABLES |= {name + "e" for name in VARIABLES}
 # What these say may be nothing.
 CONDITIONS = set(words("""
-    if 만약 ifeq 만약일치 ifexpr 만약계산 iferror 만약오류 ifexist 만약존재 switch 스위치"""))
+    if 만약 ifeq 만약일치 ifexpr 만약계산 iferror 만약오류 ifexist 만약존재 switch 스위치
+    coordinates 관련 related 분류트리 categorytree 바벨 babel"""))
 # Words before the name of a template that change nothing of what it gives.
 MODIFIERS = set(words("""
     틀 template subst 풀기 safesubst 안전풀기 msg 메시지 raw 원본"""))
-# {{#을를:사과}} gives the word with the particle that fits: (after a consonant, after a vowel).
-PARTICLES = {
-    **dict.fromkeys(["을를", "eulruel", "eul/ruel"], ("을", "를")),
-    **dict.fromkeys(["은는", "eunneun", "eun/neun"], ("은", "는")),
-    **dict.fromkeys(["이가", "ega", "e/ga"], ("이", "가")),
-    **dict.fromkeys(["과와", "gwawa", "gwa/wa"], ("과", "와")),
-    **dict.fromkeys(["아야", "aya", "a/ya"], ("아", "야")),
-    **dict.fromkeys(["으로", "euro", "euro/ro"], ("으로", "로")),
-    **dict.fromkeys(["이", "e", "e/"], ("이", "")),
-}
+# {{#을를:사과}} gives the word with the particle that fits: after a consonant/after a vowel.
+PARTICLES = pairs(words("""
+    을를=eulruel=eul/ruel=을/를 은는=eunneun=eun/neun=은/는 이가=ega=e/ga=이/가
+    과와=gwawa=gwa/wa=과/와 아야=aya=a/ya=아/야 으로=euro=euro/ro=으로/로 이=e=e/=이/"""))
 CASES: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(["lc", "소문자"], str.lower),
     **dict.fromkeys(["uc", "대문자"], str.upper),
     **dict.fromkeys(["lcfirst", "첫소문자"], lambda text: text[:1].lower() + text[1:]),
     **dict.fromkeys(["ucfirst", "첫대문자"], lambda text: text[:1].upper() + text[1:]),
 }
+# Those in Korean are words of Hangul between the same signs.
 SWITCHES = words("""
-    DISAMBIG 목차보임 목차표시 FORCETOC 숨은분류 HIDDENCAT 색인 INDEX 새문단쓰기 새글쓰기
-    NEWSECTIONLINK 내용변환없음 내변없음 내용변환안함 내변안함 NOCONTENTCONVERT NOCC
-    부분편집숨김 문단편집숨김 단락편집숨김 NOEDITSECTION 갤러리숨김 화랑숨김 NOGALLERY 색인안함
-    색인거부 NOINDEX 새문단쓰기숨기기 새글쓰기숨기기 NONEWSECTIONLINK 제목변환없음 제변없음
-    제목변환안함 제변안함 NOTITLECONVERT NOTC 목차숨김 NOTOC 넘겨주기고정 STATICREDIRECT 목차
-    TOC NOGLOBAL ARCHIVEDTALK NOTALK EXPECTED_UNCONNECTED_PAGE EXPECTWITHOUTSCANS
-    EXPECTUNUSEDCATEGORY""")
+    DISAMBIG FORCETOC HIDDENCAT INDEX NEWSECTIONLINK NOCONTENTCONVERT NOCC NOEDITSECTION NOGALLERY
+    NOINDEX NONEWSECTIONLINK NOTITLECONVERT NOTC NOTOC STATICREDIRECT TOC NOGLOBAL ARCHIVEDTALK
+    NOTALK EXPECTED_UNCONNECTED_PAGE EXPECTWITHOUTSCANS EXPECTUNUSEDCATEGORY""")
 
 # ---- Links ---------------------------------------------------------------------------------------
 # Links with these prefixes go, caption and all; so do links to the article in another language.
 DROPPED_LINKS = set(words("파일 그림 file image 분류 category 미디어 media 틀 template"))
 NAMESPACES = set(entries("""
-    특수, 토론, 사용자, 사용자토론, 위키백과, 위키백과토론, 파일토론, 미디어위키,
-    미디어위키토론, 틀토론, 도움말, 도움말토론, 분류토론, 포털, 포털토론, 위키프로젝트,
-    위키프로젝트토론, 초안, 초안토론, timedtext, timedtext talk, 모듈, 모듈토론, 특, 특수기능,
-    사, 사토, wp, wikipedia, 백, wikipedia talk, 백토, image talk, 그림토론, mediawiki토론, 들,
-    들머리, 들머리토론, 들토, 프, 프토, draft, draft talk, special, talk, user, user talk,
-    project, project talk, file talk, mediawiki, mediawiki talk, template talk, help, help talk,
-    category talk, module, module talk"""))
-PROJECTS = set(words("""
-    acronym advisory aew antwiki appropedia aquariumwiki arborwiki arxiv baden battlestarwiki
-    bcnbio beacha betawiki bibcode bibliowiki botwiki boxrec bugzilla bulba c2 cache
-    centralwikia choralwiki citizendium commons communityscheme communitywiki comune
-    creativecommons creativecommonswiki dcdatabase debian devmo dico dicoado dict dictionary
-    diffblog discord disinfopedia dmoz dmozs doi donate doom_wiki download dbdump dpd dpla drae
-    elibre emacswiki encyc englyphwiki enkol esolang etherpad ethnologue ethnologuefamily exkcd
-    exotica fanimutationwiki fedora finalfantasy finnix flickrphoto flickruser foldoc foundation
-    foundationsite freebsdman freedomdefined freenode freesoft ganfyd gardenology gentoo genwiki
-    gerrit git gitlab globalcontribs glottolog glottopedia google googledefine googlegroups
-    gucprefix guildwarswiki guildwiki gutenberg gutenbergwiki hackerspaces hammondwiki hdl
-    heraldik horizonlabs hrwiki hrfwiki iarchive imdbcompany imdbname imdbtitle incubator
-    infosphere irc ircrc ircs rcirc iso639-3 issn iuridictum jaglyphwiki jira jstor kamelo
-    karlsruhe komicawiki lexemes liberachat libreplanet lingualibre linguistlist listarchive
-    liswiki livepedia localwiki lojban lokalhistoriewiki lostpedia luxo mail mailarchive
-    mariowiki marveldatabase meatball mw mediazilla memoryalpha metawiki metawikimedia
-    metawikipedia mineralienatlas mixnmatch moinmoin mosapedia mozcom mozillawiki mozillazinekb
-    mediawikiwiki mwod mwot nara nlab nost nostalgia oeis oldwikisource olpc omegawiki onelook
-    openlibrary openstreetmap openwetware organicdesign orthodoxwiki osmwiki otrs otrswiki
-    outreach outreachwiki owasp paws petscan phab phabricator phwiki planetmath pmid pokewiki
-    pokéwiki policy proofwiki pyrev pythoninfo quality quarry regiowiki rev revo rfc rheinneckar
-    rodovid rt scholar schoolswp scores scoutwiki scramble seattlewiki semantic-mw
-    senseislibrary sep11 sharemap silcode slashdot sourceforge spcom species stats stewardry
-    strategy strategywiki sulutil svn swtrain tclerswiki tenwiki testwiki testwikidata test2wiki
-    tfwiki thelemapedia theopedia ticket tmbw toolforge toolhub toollabs tools tswiki
-    translatewiki tviv twiki twl tyvawiki umap uncyclopedia unihan urbandict usemod usability
-    utrs vikidia viaf vlos votewiki vrtwiki vrts weirdgloop werelate wg wikia wikiasite
-    wikiapiary wikibooks wikicities wikicity wikiconference wikidata wikiedudashboard
-    wikifunctions wikifur wikihow wikiindex wikilivres wikilivresru wikimac-de wikimedia
-    wikinews wikinfo wikinvest wikipapers wikipedia wikipediawikipedia wikiquote wikisophia
-    wikisource wikisp wikispecies wikispot wikiskripta wikitech labsconsole wikiti wikiversity
-    wikivoyage betawikiversity wikiwikiweb wiktionary securewikidc wikimania wikispore wmf
-    wookieepedia wowwiki wurmpedia xkcd xtools zum c m meta d f ak cz dk epo jp cmn en-simple w
-    wikt q b n s chapter v voy 위키낱말사전 위키문헌 위키책 위키인용집 위키뉴스 위키배움터
-    위키생물종 위키여행 위키데이터 위키공용"""))
+    특수, 토론, 사용자, 위키백과, 미디어위키, 도움말, 포털, 위키프로젝트, 초안, timedtext, 모듈,
+    특, 특수기능, 사, 사토, wp, wikipedia, 백, 백토, 들, 들머리, 들토, 프, 프토, draft, special,
+    talk, user, project, mediawiki, help, module, 위키낱말사전, 위키문헌, 위키책, 위키인용집,
+    위키뉴스, 위키배움터, 위키생물종, 위키여행, 위키데이터, 위키공용, commons, wikt,
+    wiktionary, wikisource, wikidata"""))
 LANGUAGE_CODES = set(words("""
     aa ab ace ady af als alt am ami an ang anp ar arc ary arz as ast atj av avk awa ay az azb ba
     ban bar bat-smg bbc bcl be be-tarask be-x-old bew bg bh bi bjn blk bm bn bo bpy br bs btm
@@ -330,10 +272,8 @@ LANGUAGE_CODES = set(words("""
 
 # ---- Sections ------------------------------------------------------------------------------------
 # Sections without prose: they go with their subsections. Blanks in a title do not matter.
-NO_PROSE = entries("""
-    같이 보기, 함께 보기, 더 보기, 관련 항목, 관련 문서, 각주, 주석, 주해, 내용주, 미주, 출처,
-    출전, 인용, 인용 문헌, 각주 및 참고 문헌, 각주와 참고 문헌, 참고, 참고 문헌, 참고 자료,
-    참고 서적, 참고 링크, 참고 사이트, 참고 문헌 및 각주, 참조, 참조 문헌, 관련 서적, 관련 문헌,
-    더 읽을거리, 읽을거리, 추가 문헌, 외부 링크, 외부 고리, 바깥 고리, 링크, 관련 링크,
-    관련 사이트, 외부 참조, See also, References, Notes, External links""")
-DROPPED_SECTIONS = {"".join(title.split()) for title in NO_PROSE}
+DROPPED_SECTIONS = set(words("""
+    같이보기 함께보기 더보기 관련항목 관련문서 각주 주석 주해 내용주 미주 출처 출전 인용 인용문헌
+    각주및참고문헌 각주와참고문헌 참고 참고문헌 참고자료 참고서적 참고링크 참고사이트
+    참고문헌및각주 참조 참조문헌 관련서적 관련문헌 더읽을거리 읽을거리 추가문헌 외부링크 외부고리
+    바깥고리 링크 관련링크 관련사이트 외부참조 Seealso References Notes Externallinks"""))

@@ -21,13 +21,8 @@ from collections.abc import Callable, Iterator
 import wikinames as names
 from formulas import say
 from holes import ADDRESS, FORMULA, GAP, HOLE, LOST, mend
-from mwparserfromhell.parser import tokens
+from mwparserfromhell.parser import Parser, tokens
 from wikinames import words
-
-try:
-    from mwparserfromhell.parser._tokenizer import CTokenizer as Tokenizer
-except ImportError:  # where its C extension could not be built
-    from mwparserfromhell.parser.tokenizer import Tokenizer
 
 # Like those of holes.py, characters that no page holds. LESS is a < that begins no tag.
 BAR, EQUALS, LESS, AND = "\x03\x04\x05\x06"
@@ -46,6 +41,7 @@ INLINE_TAGS = words("""
     strike mark bdi bdo time dfn wbr ruby rb noinclude onlyinclude nowiki data link meta tr td
     th caption tbody thead tfoot colgroup col br math chem ce ref""")
 CODE_TAGS = words("code tt kbd samp var")
+FORMULA_TAGS = words("math chem ce")
 
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\u00ad\u200b\u200e\u200f\ufeff]")
 INVISIBLE_ENTITY = re.compile("[\u00ad\u200b\u200e\u200f\ufeff]")
@@ -63,15 +59,14 @@ def one_of(tags: list[str]) -> str:
     return f"(?:{'|'.join(tags)})(?![\\w.-])"
 
 
-def held(tags: list[str], name: str) -> str:
+def held(tags: list[str]) -> str:
     """A pattern of such tags and what they hold, up to the first tag of the same name.
 
     The < before is not in the pattern: several that begin with the same sign are found fast.
-    Its groups are the name given, and that followed by _attributes and _text.
     """
-    return (rf"(?P<{name}>{'|'.join(tags)})(?![\w.-])(?P<{name}_attributes>{ATTRIBUTES})"
-            rf"(?P<{name}_text>[^<]*(?:<(?!/?(?P={name})\b)[^<]*)*)"
-            rf"</(?P={name})(?![\w.-])\s*>?")  # fmt: skip
+    return (rf"(?P<tag>{'|'.join(tags)})(?![\w.-])(?P<attributes>{ATTRIBUTES})"
+            rf"(?P<text>[^<]*(?:<(?!/?(?P=tag)\b)[^<]*)*)"
+            rf"</(?P=tag)(?![\w.-])\s*>?")  # fmt: skip
 
 
 def tag(tags: list[str]) -> str:
@@ -82,16 +77,14 @@ def tag(tags: list[str]) -> str:
 
 # Whichever of these begins first hides the others.
 OPAQUE = re.compile(
-    rf"<(?:(?P<comment>!--.*?(?:-->|\Z))|{held(['nowiki'], 'nowiki')}"
-    rf"|{held(['math', 'chem', 'ce'], 'math')}"
-    rf"|{held(['syntaxhighlight', 'source', 'pre'], 'listing')})", re.I | re.S)  # fmt: skip
-CODE = re.compile(f"<{held(CODE_TAGS, 'code')}", re.I)
+    rf"<(?:!--.*?(?:-->|\Z)|{held(words('nowiki syntaxhighlight source pre') + FORMULA_TAGS)})",
+    re.I | re.S)  # fmt: skip
+CODE = re.compile(f"<{held(CODE_TAGS)}", re.I)
 TITLE = re.compile(r"<([A-Z][a-z]*)>")
 DROPPED = re.compile(
-    rf"<(?:{one_of(SILENT_TAGS + LOST_TAGS)}[^<>]*/>|{held(SILENT_TAGS + LOST_TAGS, 'tag')})", re.I)
+    rf"<(?:{one_of(SILENT_TAGS + LOST_TAGS)}[^<>]*/>|{held(SILENT_TAGS + LOST_TAGS)})", re.I)
 UNCLOSED = re.compile(
-    rf"<{one_of(['math', 'chem', 'ce'])}[^\n]*|^[ \t*:#]*<{one_of(['gallery'])}[^\n]*"
-    rf"|<{one_of(['syntaxhighlight'])}[^\n]*", re.I | re.M)  # fmt: skip
+    rf"<{one_of(FORMULA_TAGS + words('syntaxhighlight gallery'))}[^\n]*", re.I)
 READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re.I)  # of <ruby>
 POWER = re.compile(r"(?<=\d)<sup\b[^<>]*>(?=[\d−-])", re.I)  # 10<sup>3</sup> is not 103
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
@@ -105,7 +98,6 @@ TITLES = set(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS) - set(words("""
 
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
-    text = INVISIBLE.sub("", text)
     if "<" not in text:
         return text
     text = CODE.sub(code, TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
@@ -113,7 +105,8 @@ def strip_tags(text: str) -> str:
     if "<" not in text:
         return text
     for _ in range(4):  # once for what is nested in itself
-        text, count = DROPPED.subn(dropped, text)
+        text, count = DROPPED.subn(
+            lambda found: LOST if (found["tag"] or "").lower() in LOST_TAGS else GAP, text)
         if not count:
             break
     text = UNCLOSED.sub(HOLE, text)
@@ -123,16 +116,13 @@ def strip_tags(text: str) -> str:
 
 def opaque(match: re.Match[str]) -> str:
     """What becomes of a comment, a <nowiki>, a formula or a listing."""
-    if match["comment"] is not None:
+    name, text = (match["tag"] or "").lower(), match["text"]
+    if not name:
         return ""
-    if match["nowiki"]:
-        return as_text(match["nowiki_text"])
-    if match["math"]:
-        return formula(match["math_attributes"], match["math_text"])
-    inline = re.search(r"\binline\b", match["listing_attributes"], re.I)
-    if inline and "\n" not in match["listing_text"]:
-        return as_text(match["listing_text"])
-    return LOST
+    if name in FORMULA_TAGS:
+        return formula(match["attributes"], text)
+    inline = "\n" not in text and re.search(r"\binline\b", match["attributes"], re.I)
+    return as_text(text) if inline or name == "nowiki" else LOST
 
 
 def as_text(text: str) -> str:
@@ -149,24 +139,13 @@ def formula(attributes: str, tex: str) -> str:
 
 def title_or_tag(page: str) -> Callable[[re.Match[str]], str]:
     """What becomes of <Big>: a title if no tag of this page ends it."""
-    ended: dict[str, bool] = {}  # by the name of a tag
-
-    def replace(match: re.Match[str]) -> str:
-        name = match[1].lower()
-        if name not in ended:
-            ended[name] = name not in TITLES or re.search(f"</{name}", page, re.I) is not None
-        return match[0] if ended[name] else LESS + match[0][1:]
-    return replace
-
-
-def dropped(match: re.Match[str]) -> str:
-    """The mark for a dropped tag: a word may lack where a score or a listing stood."""
-    return LOST if (match["tag"] or "").lower() in LOST_TAGS else GAP
+    titles = TITLES - {name.lower() for name in re.findall("</([A-Za-z]+)", page)}
+    return lambda found: LESS + found[0][1:] if found[1].lower() in titles else found[0]
 
 
 def code(match: re.Match[str]) -> str:
     """What <code> holds: only those tags are tags that it ends itself. A listing of lines goes."""
-    text = match["code_text"]
+    text = match["text"]
     if "\n" in text.strip():
         return LOST
     if "<" not in text:
@@ -188,19 +167,14 @@ NOTE = re.compile(
     r"(?:\s*/?\s*>)?)"
     r"|ref(?=[\s/<>\"'=]|name|$)(?P<values>" + VALUES.replace("[^<>]*)", r"[^<>\n]*\n?[^<>\n]*)>")
     + r"|\s+name\s*=\s*(?:\"[^\"<\n]*\"|[^\s/<>\"]+)\s*/|[^<>\n]*))", re.I)  # fmt: skip
-END_WITHOUT_BRACKET = re.compile(r"(?<!<)/ref>")
-START_WITHOUT_BRACKET = re.compile(r"(?<![<\w/\\-])ref((?:\s+name=[^<>\n]*)?)>")
+END_WITHOUT_BRACKET = re.compile(r"/ref>(?<!</ref>)")
+START_WITHOUT_BRACKET = re.compile(r"ref(?<![<\w/\\-]ref)((?:\s+name=[^<>\n]{0,200})?)>")
 
 
 def drop_notes(text: str) -> str:
     """The text without its notes; one that is never closed takes the rest of its line."""
-    if text.count("/ref>") != text.count("</ref>"):
-        text = END_WITHOUT_BRACKET.sub("</ref>", text)
-    if text.count("ref>") > text.count("</ref>") + text.count("<ref>"):
-        text = START_WITHOUT_BRACKET.sub(r"<ref\1>", text)
+    text = START_WITHOUT_BRACKET.sub(r"<ref\1>", END_WITHOUT_BRACKET.sub("</ref>", text))
     marks = list(NOTE.finditer(text))
-    if not marks:
-        return text
     kept: list[str] = []
     start = 0  # where prose goes on
     opened: re.Match[str] | None = None  # the tag that begins the present note
@@ -244,7 +218,8 @@ def unclosed_end(text: str, note: re.Match[str]) -> int:
     values, following = note["values"], text[note.end() : note.end() + 1]
     if values.endswith(">") and "name" in values and following.isspace():
         return note.end()
-    return line_end(text, note.end())
+    end = text.find("\n", note.end())
+    return len(text) if end < 0 else end
 
 
 def kind_of_note(mark: re.Match[str]) -> str:
@@ -252,12 +227,6 @@ def kind_of_note(mark: re.Match[str]) -> str:
     if mark["end"]:
         return "end"
     return "whole" if mark["values"].rstrip("> ").endswith("/") else "start"
-
-
-def line_end(text: str, start: int) -> int:
-    """The place of the end of the line in which start stands."""
-    end = text.find("\n", start)
-    return len(text) if end < 0 else end
 
 
 # ---- 3. Sections ---------------------------------------------------------------------------------
@@ -287,7 +256,7 @@ def to_text(wikitext: str) -> list[str]:
     """
     lines = []
     headings: list[tuple[int, str]] = []  # above the present section, that await their first line
-    for level, title, body in sections(strip_tags(wikitext)):
+    for level, title, body in sections(strip_tags(INVISIBLE.sub("", wikitext))):
         headings = [heading for heading in headings if heading[0] < level]
         headings.append((level, title))
         if found := lines_of(body):
@@ -310,12 +279,9 @@ def template(inner: str) -> str:
     name = head.lower()
     if name in names.SIGNS:
         return names.SIGNS[name]
-    if ":" in name or name.startswith("#") or name in names.VARIABLES:
-        text = function(head, parts)
-        if text is not None:
-            return text
-    if name in names.NOTES:
-        return GAP
+    text = function(head, parts)
+    if text is not None:
+        return text
     arguments: Arguments = {}
     position = 0
     for part in parts:
@@ -330,22 +296,19 @@ def template(inner: str) -> str:
     if rule is None:
         if head in names.COUNTRIES and len(inner) < 40:
             return names.COUNTRIES[head]
-        return GAP if is_note(name, inner, position, bool(parts)) else LOST
+        return GAP if is_note(name, inner, arguments) else LOST
     if not any(arguments.values()):
         return GAP
     text = FIELD.sub(lambda field: value_of(field[1], arguments), rule)
     return text.replace("()", "").strip(" ") or GAP
 
 
-def is_note(name: str, inner: str, position: int, has_arguments: bool) -> bool:
+def is_note(name: str, inner: str, arguments: Arguments) -> bool:
     """Whether a template that is in no table lacks nothing where it stood: a note or a box."""
+    if name in names.NOTES or "\n" in inner or (arguments and "1" not in arguments):
+        return True
     name = name.rstrip("0123456789 ")
-    if name in names.NOTES or "\n" in inner or (has_arguments and not position):
-        return True
-    parts = name.split()
-    if len(parts) > 1 and (parts[-1] in names.BOX_ENDINGS or parts[0] in names.NOTE_STARTS):
-        return True
-    return len(name) > 2 and name.endswith(("정보", "상자", "토막글", "필요"))
+    return name in names.NOTES or (" " in name and name.split()[-1] in names.BOX_ENDINGS)
 
 
 def function(head: str, parts: list[str]) -> str | None:
@@ -354,9 +317,7 @@ def function(head: str, parts: list[str]) -> str | None:
     hashed = name.startswith("#")
     name, value = name.lstrip("#").strip().lower(), value.strip()
     if hashed and name in ("tag", "태그"):
-        return tag_function(value.lower(), parts)
-    if name in names.SILENT_FUNCTIONS and (colon or hashed):
-        return GAP
+        return strip_tags(f"<{value}>{parts[0] if parts else ''}</{value}>")
     if name in names.VARIABLES:
         return HOLE
     if colon and name in ("formatnum", "수형식"):
@@ -364,22 +325,12 @@ def function(head: str, parts: list[str]) -> str | None:
     if colon and name in names.CASES:
         return names.CASES[name](value)
     if colon and name in names.PARTICLES and re.search("[가-힣]$", value):
-        return value + names.PARTICLES[name][(ord(value[-1]) - 0xAC00) % 28 == 0]
+        return value + names.PARTICLES[name].split("/")[(ord(value[-1]) - 0xAC00) % 28 == 0]
     if hashed and name in ("language", "언어"):
         return names.LANGUAGES.get(value.lower(), HOLE)
     if hashed:
         return LOST if name in names.CONDITIONS else HOLE
     return None
-
-
-def tag_function(name: str, parts: list[str]) -> str:
-    """{{#tag:ref|...}}: as the tag would be."""
-    text = parts[0] if parts else ""
-    if name in ("math", "chem", "ce"):
-        return formula("", text)
-    if name in BLOCK_TAGS:
-        return f"\n{text}\n"
-    return text if name in INLINE_TAGS and name != "ref" else LOST if name in LOST_TAGS else GAP
 
 
 def value_of(field: str, arguments: Arguments) -> str:
@@ -398,8 +349,7 @@ def positional(arguments: Arguments) -> list[str]:
 def in_language(name: str, arguments: Arguments) -> str:
     """{{llang|en|text}} or {{lang-en|text}} -> "영어: text"; {{llang|글}} -> 글."""
     if name == "llang":
-        code, text = arguments.get("1", ""), arguments.get("2", "")
-        text = text or second(arguments)
+        code, text = arguments.get("1", ""), second(arguments)
     else:
         code, text = name[5:], arguments.get("1", "")
     language = names.LANGUAGES.get(code.lower())
@@ -494,9 +444,9 @@ FIELDS: dict[str, Callable[[Arguments], str]] = {
 }  # fmt: skip
 
 # ---- 5. Links ------------------------------------------------------------------------------------
-PREFIXES = {name.replace("_", " ")
-            for name in names.DROPPED_LINKS | names.NAMESPACES | names.PROJECTS}  # fmt: skip
-CHAPTER = re.compile(r"wm[a-z0-9 -]{2,}")  # wmde and others: prefixes of Wikimedia's chapters
+PREFIXES = names.DROPPED_LINKS | names.NAMESPACES | names.LANGUAGE_CODES | {""}
+# Prefixes of other projects: small letters, and no blank after the colon. [[wikt:가]]
+PROJECT = re.compile(r"[a-zé][a-z0-9é_-]*:(?! )")
 THUMBNAIL = re.compile(r"섬네일|썸네일|축소판|thumb|프레임|frame")
 
 
@@ -516,7 +466,7 @@ def link(inner: str) -> str:
     if label.strip():
         return label
     target = target.strip()
-    while colon and (not prefix or is_prefix(prefix)):
+    while colon and (is_prefix(prefix) or PROJECT.match(target)):
         target = rest.strip()
         prefix, colon, rest = split_prefix(target)
     page, _, part = target.partition("#")
@@ -524,8 +474,8 @@ def link(inner: str) -> str:
 
 
 def is_prefix(name: str) -> bool:
-    """Whether a name before a colon is a namespace, a language or a project, no part of a title."""
-    return name in PREFIXES or name in names.LANGUAGE_CODES or CHAPTER.fullmatch(name) is not None
+    """Whether a name before a colon is a namespace, its talk or a language, no part of a title."""
+    return name.removesuffix(" talk").removesuffix("토론") in PREFIXES
 
 
 # ---- 6. The tokenizer ----------------------------------------------------------------------------
@@ -541,19 +491,10 @@ BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
 # One bracket too few, at either end; no longer than a line, so the time stays linear.
 TOO_FEW = [
     (re.compile(r"\[\[([^\[\]\n]{1,200})\](?!\])"), r"[[\1]]"),
-    (re.compile(r"(?<!\[)\[(?!\w+://|//|mailto:)([^\[\]\n]{1,200})\]\](?!\])"), r"[[\1]]"),
+    (re.compile(r"\[(?<!\[\[)(?!\w+://|//|mailto:)([^\[\]\n]{1,200})\]\](?!\])"), r"[[\1]]"),
     (re.compile(r"\{\{([^{}\n]{1,200})\}(?!\})"), r"{{\1}}"),
-    (re.compile(r"(?<!\{)\{([^{}|\n]{1,50}\|[^{}\n]{1,200})\}\}(?!\})"), r"{{\1}}"),
+    (re.compile(r"\{(?<!\{\{)([^{}|\n]{1,50}\|[^{}\n]{1,200})\}\}(?!\})"), r"{{\1}}"),
 ]
-
-
-def add_brackets(text: str) -> str:
-    """The text with links and templates closed that lack one bracket."""
-    for opening, closing, patterns in (("[", "]", TOO_FEW[:2]), ("{", "}", TOO_FEW[2:])):
-        if any(text.count(sign) != 2 * text.count(2 * sign) for sign in (opening, closing)):
-            for pattern, whole in patterns:
-                text = pattern.sub(whole, text)
-    return text
 
 
 def hide_unmatched(text: str) -> str:
@@ -580,7 +521,8 @@ def expand(text: str) -> str:
     """The text with every template and link replaced by what it says, the innermost first."""
     out: list[str] = []  # pieces of the innermost open construct
     outer: list[list[str]] = []  # those of the ones around it
-    for token in Tokenizer().tokenize(hide_unmatched(text).replace("&", AND), 0, True):
+    tokenizer = Parser()._tokenizer  # that of C, where it could be built
+    for token in tokenizer.tokenize(hide_unmatched(text).replace("&", AND), 0, True):
         kind = type(token)
         if kind is tokens.Text:
             out.append(token["text"])
@@ -612,11 +554,10 @@ URL = re.compile(
     rf"(?:[/?#][^\s\[\]{{}}|\"<>{LESS}()]*[^\s\[\]{{}}|\"<>{LESS}().,;:!?]|[/?#])?")
 AROUND_ADDRESS = re.compile(rf"\[+{ADDRESS}|{LESS}{ADDRESS}>?")
 PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
-SWITCH = re.compile(rf"__(?:{'|'.join(names.SWITCHES)})__", re.I)
-RULE = re.compile(r"^-{4,}", re.M)
+SWITCH = re.compile(rf"__(?:[가-힣]+|{'|'.join(names.SWITCHES)})__", re.I)
 DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its meaning" on one line
 INDENTED = re.compile(rf"^([*#:]*:[ \t]*{HOLE}[ \t]*[.,]?)[ \t]+(?=[가-힣])", re.M)
-BULLET = re.compile(r"^[*#:;]+[ \t]*", re.M)
+BULLET = re.compile(r"^(?:-{4,}|[*#:;])[*#:;]*[ \t]*", re.M)  # or a rule
 
 
 def drop_tables(text: str) -> str:
@@ -651,18 +592,17 @@ def lines_of(text: str) -> list[str]:
     if "//" in text or "mailto:" in text:
         text = URL.sub(ADDRESS, EXTERNAL.sub(lambda match: match[1] or ADDRESS, text))
         text = AROUND_ADDRESS.sub(ADDRESS, text)
-    if "__" in text:
-        text = SWITCH.sub("", text)
+    text = SWITCH.sub("", text)
     if HOLE in text:
         text = INDENTED.sub(r"\1\n", text)
-    if "----" in text:
-        text = RULE.sub("", text)
     if ";" in text:
         text = DEFINITION.sub(r"\1: ", text)
     text = BULLET.sub("", text)
     text = PLAIN_LINK.sub(lambda match: match[2] or match[1], text)  # most links, ten times as fast
-    if "{{" in text or "[[" in text or "}}" in text or "]]" in text:
-        text = expand(add_brackets(text))
+    if BRACKETS.search(text):
+        for pattern, whole in TOO_FEW:
+            text = pattern.sub(whole, text)
+        text = expand(text)
     return tidy(text)
 
 
@@ -672,8 +612,8 @@ BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*
 # What stands in no text: rows of a table, and files.
 RESIDUE = re.compile(rf"[|]|! |{{\||{FILE_OR_CATEGORY}\S|.*(?:섬네일|썸네일|thumb)\|", re.I)
 WORDED = re.compile(r"\w")
-NOTE_LEFT = re.compile(rf"{LESS}/?ref(?![a-z])[^{LESS}<>\n]*>?", re.I)
-PAIRS = re.compile(r"\{\{+|\}\}+|\[\[+|\]\]+")
+REMNANT = re.compile(
+    rf"{{{{+|}}}}+|\[\[+|\]\]+|{LESS}/?[Rr][Ee][Ff](?![A-Za-z])[^{LESS}<>\n]*>?")
 CODE_LINES = re.compile(r"^(?:[ \t][^\n]*(?:\n|\Z))+", re.M)
 CODE_SIGN = re.compile(rf"[←→─-╿=;{{}}\\_{LESS}]|[A-Za-z]\w*[\[(]|^\s*(?://|#|--|\$|>)|\+-|--")
 SENTENCE = re.compile(r"\s*[\w\"'“‘《〈「『(].*[가-힣][.!?]['\"”’」』)]*\s*")
@@ -696,19 +636,13 @@ def mostly_hangul(line: str) -> bool:
 
 def tidy(text: str) -> list[str]:
     """The lines of a text whose templates and links are gone: no markup, no entities, no marks."""
-    if "{{" in text:
-        text = re.sub(r"\{\{[^\n]*", HOLE, text)
-    if "[[" in text:
-        text = BROKEN_LINK.sub("", text)
-    if "''" in text:
-        text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
+    text = BROKEN_LINK.sub("", re.sub(r"\{\{[^\n]*", HOLE, text))
+    text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
     if "&" in text:
         text = INVISIBLE_ENTITY.sub("", html.unescape(text))
     text = without_remnants(text)
-    if "\n " in text or "\n\t" in text or text[:1] in (" ", "\t"):
-        text = CODE_LINES.sub(drop_code, text)
-    lines = mend(text)
-    if LESS in text or any(PAIRS.search(line) for line in lines):
+    lines = mend(CODE_LINES.sub(drop_code, text))
+    if LESS in text or any(REMNANT.search(line) for line in lines):
         lines = [without_remnants(line).replace(LESS, "<") for line in lines]
         lines = [" ".join(line.split()) for line in lines]
     return [line for line in lines if WORDED.search(line) and not RESIDUE.match(line)]
@@ -716,10 +650,8 @@ def tidy(text: str) -> list[str]:
 
 def without_remnants(text: str) -> str:
     """The text without pairs of brackets and tags of <ref>, even if they come about on the way."""
-    for _ in range(10):
-        if not any(sign in text for sign in ("{{", "}}", "[[", "]]")) and (
-            LESS not in text or not NOTE_LEFT.search(text)
-        ):
+    for _ in range(20):
+        text, count = REMNANT.subn("", text)
+        if not count:
             return text
-        text = NOTE_LEFT.sub("", PAIRS.sub("", text))
     return re.sub(rf"[\[\]{{}}{LESS}]", "", text)

@@ -259,7 +259,7 @@ def command(*options):
 
 
 def test_shipped_files_are_what_the_shipped_model_gives():
-    made = tokenizer_json.tokenizer_files(MODEL.read_bytes())
+    made = tokenizer_json.tokenizer_files(MODEL.read_bytes(), MODEL)
     assert made == {name: (VOCAB / name).read_bytes() for name in FILES}
 
 
