@@ -230,6 +230,8 @@ def retry(attempt: Callable[[], T], url: str, part: Path | None = None) -> T:
             raise UserError(f"{url}: not an address ({error})") from None
         except PASSING as error:
             why = str(error) or type(error).__name__
+            if "unknown url type" in why:
+                raise UserError(f"{url}: not an address ({why})") from None
             reached = part.stat().st_size if part and part.exists() else 0
             if reached > furthest:
                 failures, furthest = 0, reached

@@ -31,7 +31,10 @@ SIGNS = pairs(words(r"""
     pounds=£ AA=Å alpha=α beta=β gamma=γ delta=δ epsilon=ε varepsilon=ε zeta=ζ eta=η theta=θ
     vartheta=ϑ iota=ι kappa=κ lambda=λ mu=μ nu=ν xi=ξ omicron=ο pi=π varpi=ϖ rho=ρ varrho=ϱ
     sigma=σ varsigma=ς tau=τ upsilon=υ phi=φ varphi=φ chi=χ psi=ψ omega=ω Gamma=Γ Delta=Δ
-    Theta=Θ Lambda=Λ Xi=Ξ Pi=Π Sigma=Σ Upsilon=Υ Phi=Φ Psi=Ψ Omega=Ω"""))
+    Theta=Θ Lambda=Λ Xi=Ξ Pi=Π Sigma=Σ Upsilon=Υ Phi=Φ Psi=Ψ Omega=Ω nmid=∤ hookrightarrow=↪
+    twoheadrightarrow=↠ rtimes=⋊ ltimes=⋉ lesssim=≲ gtrsim=≳ preceq=≼ succeq=≽ vDash=⊨
+    triangleq=≜ Box=□ Diamond=◇ beth=ℶ complement=∁ dotsm=dotso=… leqq=≦ geqq=≧ asymp=≍
+    coloneqq=≔ trianglelefteq=⊴"""))
 SIGNS |= {"|": "‖", "{": "{", "}": "}", "%": "%", "#": "#", "$": "$", "&": "&", "_": "_",
           "colon": ": ", ",": " ", ";": " ", ":": " ", " ": " ", "!": "", "quad": " ", "qquad": " ",
           "space": " ", "thinspace": " "}  # fmt: skip
@@ -40,7 +43,7 @@ LOOKS = set(words("""
     mathrm mathbf mathbb mathcal mathit mathsf mathtt mathfrak mathscr boldsymbol bold bm pmb rm
     bf it cal sf tt displaystyle textstyle scriptstyle limits nolimits left right middle
     mathopen mathclose mathord mathbin mathrel big Big bigg Bigg bigl bigr Bigl Bigr
-    biggl biggr mathstrut Bbb ce"""))
+    biggl biggr mathstrut Bbb ce large Large small"""))
 TEXTS = set(words("""
     text mbox hbox textrm textbf textit textsf texttt textnormal textup operatorname operatorname*
     mathop"""))
@@ -71,17 +74,30 @@ def say(tex: str) -> str | None:
     except Unsayable:
         return None
     text = " ".join(unicodedata.normalize("NFC", text).split())
-    return text if re.search(r"[\w∞∅]", text) else None
+    said = re.search(r"[\w·∞∅*]", text) or any(unicodedata.category(sign) == "Sm" for sign in text)
+    return text if said else None
 
 
 def group(tokens: list[str], place: int, depth: int) -> tuple[str, int]:
     """(text, place after it) of the tokens up to the } that ends the group, or to the end."""
     out: list[str] = []
+    raised = -1  # the length of out after a power or an index
     while place < len(tokens) and tokens[place] != "}":
         token = tokens[place]
+        if raised == len(out) and token.isdigit() and out[-1][-1:].isdigit():
+            out.append(" ")  # 2^2 5 is not 2^25
         if token in "^_":
             text, place = argument(tokens, place + 1, depth)
-            out.append(power(text) if token == "^" else text.strip())
+            index = text.strip()
+            if token == "^":
+                out.append(power(text))
+            elif raised == len(out):  # x^2_0 is x0^2
+                out.insert(-1, index)
+            elif out and out[-1][-1:].isdigit() and index[:1].isdigit():  # 1010_2
+                out.append(f"_{index}")
+            else:
+                out.append(index)
+            raised = len(out)
         elif token == "{":
             text, place = argument(tokens, place, depth)
             out.append(text)
@@ -104,6 +120,8 @@ def argument(tokens: list[str], place: int, depth: int) -> tuple[str, int]:
         raise Unsayable
     if tokens[place] == "{":
         return group(tokens, place + 1, depth + 1)
+    if tokens[place][1:] in LOOKS:  # A^\mathrm T
+        return argument(tokens, after_blanks(tokens, place + 1), depth)
     if tokens[place][0] == "\\":
         out: list[str] = []
         place = command(tokens, place, depth + 1, out)
@@ -129,8 +147,16 @@ def command(tokens: list[str], place: int, depth: int, out: list[str]) -> int:
         spaced = bool(out) and out[-1].endswith(" ")
         out.append(SIGNS[name])
         return place if spaced or not name.isalpha() else after_blanks(tokens, place)
+    if name == "not":
+        text, place = argument(tokens, place, depth)
+        out.append(text.strip() + "\u0338")
+        return place
     if name in TEXTS:
         text, place = argument(tokens, place, depth)
+        if name.startswith("operatorname"):
+            before = bool(out) and out[-1][-1:].isalnum()
+            after = place < len(tokens) and (tokens[place][0] == "\\" or tokens[place].isalnum())
+            text = " " * before + text + " " * after
         out.append(text)
         return place
     if name in LOOKS:

@@ -51,8 +51,8 @@ MORE_VERB = alternatives("""
     한 할 함 하고 하면 하지 된 될 됨 되고 되면 하던 되던 시키는 시켜 해 돼 했던 됐던""")
 BEGINS_NO_SENTENCE = re.compile(
     rf"{BOUND_PARTICLE}|{ALONE_PARTICLE}|{COPULA}|{VERB}"
-    rf"|만이|년(?:{PARTICLE}|{COPULA})?|(?:명|개국|개월|개소|번째|제곱킬로미터|킬로미터|퍼센트)"
-    rf"(?:{COPULA}|으로|로|의|에|에서)")
+    rf"|만이|번째|(?:[%‰℃㎞㎢㎡]|km)[가-힣]*|년(?:{PARTICLE}|{COPULA})?"
+    rf"|(?:명|개국|개월|개소|번째|제곱킬로미터|킬로미터|퍼센트)(?:{COPULA}|으로|로|의|에|에서)")
 
 COUNTER = alternatives("""
     명 개 년 월 일 시 분 초 세 살 회 번 위 점 골 석 표 호 층 권 편 대 척 마리 가구 세대 가지 곳
@@ -109,6 +109,8 @@ def is_orphan(word: str, rest: str, begins: bool, spaced: bool) -> bool:
         if begins:
             return PREDICATE.match(rest) is not None
         return TOPIC.match(rest) is None or ADNOMINAL.match(rest) is not None
+    if re.fullmatch("이?란", word):  # Iran, too
+        return not begins or re.match(" (?:뜻|말|이름|의미|것|단어|제목)", rest) is not None
     if word == "만" and re.match(r" ?\d", rest):  # 만 20세
         return False
     if word == "에도" and re.match(" (?:시대|막부|성|만|시)", rest):
@@ -125,6 +127,10 @@ def is_orphan(word: str, rest: str, begins: bool, spaced: bool) -> bool:
 PLACES = re.compile(rf"[{GAP}{LOST}{ADDRESS}](?: ?[{GAP}{LOST}{ADDRESS}])*")
 WORD = re.compile(r"( ?)([^\s,.!?;:()\[\]{}'\"“”‘’《》〈〉「」『』<>~…·" + MARKS + "]*)")
 ENDED = re.compile(r"(?:[.!?:。]['\"”’」』)\]]*|[:•|])$")
+EITHER = re.compile(  # (이)라고, 을(를)
+    r"\((?:이|으|은|는|을|를|과|와)\)[가-힣]|[은는이가을를와과]\([은는이가을를와과]\)")
+BRACKET = re.compile(r" ?\([^()\n]*\)(?=[가-힣])")
+BEFORE_NUMBER = re.compile(r"(?:^|[ (])(?:제|[-−$₩€£¥])$")
 NEEDS_A_WORD = re.compile(r"[가-힣](?:은|는|을|를|의|와|과) $")
 OPENED = " ([{'\"“‘《〈「『~·/:" + HOLE + "\u3000"
 
@@ -150,26 +156,41 @@ def lacks_word(line: str, start: int, end: int) -> bool:
         alone = not said or said.endswith(":")  # or with a label: "누리집: "
         if not word and rest[:1] in ("", ".", ",") and (alone or needed):
             return True
-    if before and before[-1] not in OPENED:
+    if before and before[-1] not in OPENED and not BEFORE_NUMBER.search(before):
         return False
+    if not blank and EITHER.match(line, end):
+        return True
+    begins = not said or ENDED.search(said) is not None
+    if (begins or needed) and (bracket := BRACKET.match(line, end)):
+        end, blank = bracket.end(), ""
+        word = WORD.match(line, end)[2]  # type: ignore[index]
+        rest = line[end + len(word) : end + len(word) + 40]
+        begins = True
     if not word:
         return (not before and rest.startswith(",")) or (
             needed and not blank and rest[:1] in (",", "."))
-    return is_orphan(word, rest, not said or ENDED.search(said) is not None, bool(blank))
+    return is_orphan(word, rest, begins, bool(blank))
 
 
 WITHOUT_MARKS = dict.fromkeys(map(ord, GAP + LOST + ADDRESS + FORMULA))
 
 # ---- 3. Formulas on lines of their own -----------------------------------------------------------
 SHOWN = f"(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})"
-FORMULA_LINE = re.compile(  # with its number, (1)
-    rf"[\s.,;{GAP}]*(?:{SHOWN}[\s.,;{GAP}]*)+(?:[(\[][\w.\s-]{{1,8}}[)\]][\s.,;]*)?")
+FORMULA_LINE = re.compile(  # with what is no sentence: x = 1 또는 x = 2 (단, x > 0) ... (1)
+    rf"(?=[^\n]*?{SHOWN})(?:{SHOWN}|또는|그리고|혹은|및|\((?:식|단)[^()\n]*\)"
+    rf"|[^가-힣{HOLE}{FORMULA}])+")
 LOST_LINE = re.compile(rf"[\s{GAP}]*{LOST}[\s{GAP}{LOST}]*")
 CLOSED = re.compile(r"[.!?:。][\"'”’」』)\]]*$|[다까요오음함임됨]$")  # nothing lacks at this end
 OPEN = re.compile(  # a label may end like others: 정의, 효과, 넓이
-    r"(?:은|는|을|를|이면|이고|이며|하면|하고|하여|에서|으로|즉|및|또는|그리고|때|,)$")
+    r"(?:은|는|을|를|이면|에서|으로|즉|및|또는|그리고|때|,|이고|이며|되고|같고|하고|하며|되며|내며|하여"
+    r"|해서|써서|므로|하도록|되도록|하거나|이거나|이어서|위해|의해|대해|통해|따라|때문에|경우에"
+    r"|(?:[이하되같쓰]|않으|같다|이라|따르|정리하)면|(?:다음과|아래와) 같이|다음처럼"
+    r"|(?:^|[ .])(?:따라서|그러므로|그러면|여기서|이때|그런데|하지만|또|또한|다시|결국|특히|만약"
+    r"|만일|단|반면|예를 들어|예를 들면|마찬가지로|일반적으로))$")
 FIRST_WORD = re.compile(r"[가-힣]+")
-AFTER_FORMULA = re.compile(r"인 |일 때|이면|라 [하놓부]|이자 |이?란 |가 된|다\.")
+AFTER_FORMULA = re.compile(
+    r"인 |일 때|이면|라 [하놓부]|이자 |이?란 |가 된|다\.|이 \d|보다 [크작]|꼴[이의로]|하에서"
+    r"|까지|사이|이상이|이하이|또는 |및 ")
 
 
 def fold_formulas(lines: list[str]) -> list[str]:
@@ -220,14 +241,14 @@ def join(out: list[str], formula: str, line: str) -> None:
 # ---- 4. Brackets and commas that were left empty -------------------------------------------------
 NOTHING = rf"[\s,;·:~–\-{GAP}{HOLE}]"
 EMPTY_QUOTES = re.compile(  # the name that stood there lacks
-    rf"[《〈“‘「『][\s{GAP}{HOLE}{LOST}]+[》〉”’」』]"
-    rf"|\"[{GAP}{HOLE}{LOST}]+\"|(?<!\w)'[{GAP}{HOLE}{LOST}]+'")
+    rf"[《〈“‘「『][\s{GAP}{HOLE}{LOST}{ADDRESS}]+[》〉”’」』]"
+    rf"|\"[{GAP}{HOLE}{LOST}{ADDRESS}]+\"|(?<!\w)'[{GAP}{HOLE}{LOST}{ADDRESS}]+'")
 EMPTY_BRACKETS = re.compile(rf" ?[(（\[](?=[~:–-]*[\s,;{GAP}{HOLE}]){NOTHING}*[)）\]]")
-AFTER_OPENING = re.compile(rf"(?<=[(（])(?:[\s,;·{GAP}]|{HOLE}(?=[\s{GAP}{HOLE}]*[,;)）]))+")
+AFTER_OPENING = re.compile(rf"(?<=[(（])(?:[\s,;·{GAP}])+")
 TORN_BRACKETS = re.compile(rf" ?[(（][^()（）]*{HOLE}[^()（）]*[)）]")  # what they say is no part
 BEFORE_CLOSING = re.compile(rf"(?<![\s,;{GAP}])[\s,;{GAP}]+(?=[)）])")
 DASH_ALONE = re.compile(rf" [-–—] ?{GAP}\s*$")  # 가 - {{소리|...}}
-DOUBLE_COMMA = re.compile(rf",[\s{GAP}]*(?=,)")
+DOUBLE_COMMA = re.compile(rf"[,;][\s{GAP}]*{GAP}[\s{GAP}]*(?=[,;])|,\s*(?=,)")
 BEFORE_STOP = re.compile(rf" ?{GAP} ?(?=[.,])")
 LABEL_ALONE = re.compile(rf"(?<=[(（,;])[^(),;:]{{1,20}}: ?{GAP}(?= ?[,;)）])")  # (발음: , 1950년)
 SLASH = re.compile(rf" ?/ ?{GAP}(?=[,;)）])|(?<=[(（]){GAP} ?/ ?")  # (영어: Garam / )
@@ -237,12 +258,33 @@ SENTENCE_END = re.compile(
 SIGNS = re.compile(rf"[{MARKS}]|\(,|\( | \)|,\)")
 
 
+QUOTING = re.compile(  # after a quotation on lines of its own
+    r"이?라(?:고|는|며|면서)(?: |도 )"
+    r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하)")
+GOES_ON = re.compile(  # after a list, or a lost line
+    r"(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으?로|을|를|와|과|등이) [가-힣]|등이다")
+
+
+def torn_beginnings(lines: list[str]) -> list[str]:
+    """The lines, with a HOLE where one goes on with a sentence that no line before it begins."""
+    out: list[str] = []
+    last = ""
+    for line in lines:
+        bare = line.strip()
+        torn = QUOTING.match(bare) or (
+            GOES_ON.match(bare) and not ENDED.search(last) and not SIGNS.search(last))
+        out.append(HOLE + bare if last and torn else line)
+        last = bare or last
+    return out
+
+
 def mend(text: str) -> list[str]:
     """Text with marks -> list of str: its lines without marks, blank ones among them.
 
     A sentence that lacks a word goes, and so do lines of formulas alone. Runs of blanks become one.
     """
-    lines = text.split("\n")
+    lines = torn_beginnings(text.split("\n"))
+    text = "\n".join(lines)
     if not SIGNS.search(text):
         return [" ".join(line.split()) for line in lines]
     if HOLE in text or FORMULA in text or LOST in text:

@@ -221,8 +221,11 @@ def from_store(args: Namespace, done: int) -> Iterator[list[Page]]:
     """Yields batches like from_dump, of the articles in the database."""
     documents = itertools.islice(common.Store(args.from_store, "articles").read(), done, None)
     while batch := list(itertools.islice(documents, 1000)):
-        yield [Page(title=document["title"], lines=document["text"].split("\n"))
-               for document in batch]
+        try:
+            yield [Page(title=document["title"], lines=document["text"].split("\n"))
+                   for document in batch]
+        except KeyError as error:
+            raise UserError(f"--from_store: a document without {error}") from None
 
 
 class Articles:
@@ -504,8 +507,10 @@ def parse_options() -> Namespace:
     check_range(args, 8, 10**9, "vocab_size")
     if args.date and not re.fullmatch(r"\d{8}", args.date):
         raise UserError(f"--date {args.date}: must be YYYYMMDD")
-    if args.store and args.from_store:
-        raise UserError("--store and --from_store: only one of them at a time")
+    if args.from_store and (args.store or args.dump):
+        raise UserError("--from_store, and --store or --dump: only one of them at a time")
+    if args.stage == "download" and (args.dump or args.from_store):
+        raise UserError("--dump and --from_store: of a file at hand nothing is downloaded")
     if args.dump and not args.dump.is_file():
         raise UserError(f"--dump {args.dump}: no such file")
     return args

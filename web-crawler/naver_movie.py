@@ -464,12 +464,13 @@ def main() -> None:
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     known = read_json(args.output_dir / "nsmc.json").get("reviews.txt")
-    made = make_files(args, known if isinstance(known, dict) else {})
-    tables = {split: read_reviews(split_path(split, args)) for split in SPLITS}
-    about = describe_splits(tables, args)
-    if made:
-        about["reviews.txt"] = made
-    write_json(args.output_dir / "nsmc.json", about)
+    with common.locked(args.output_dir):
+        made = make_files(args, known if isinstance(known, dict) else {})
+        tables = {split: read_reviews(split_path(split, args)) for split in SPLITS}
+        about = describe_splits(tables, args)
+        if made:
+            about["reviews.txt"] = made
+        write_json(args.output_dir / "nsmc.json", about)
     if args.store:
         for split, table in tables.items():
             documents = table.rename(columns={"id": "_id"}).to_dict("records")

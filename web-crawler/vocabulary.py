@@ -41,9 +41,9 @@ def vocab_stage(args: Namespace) -> dict:
     model. Raises UserError.
     """
     model = args.vocab_dir / "kowiki.model"
-    if model.exists() and not args.overwrite:
+    if model.exists() and not (args.overwrite and args.stage == "vocab"):
         print(f"vocab: {model} is there already, and kept: models trained with it need it "
-              "(else --overwrite)")
+              "(else --stage vocab --overwrite)")
         return read_json(manifest(model))
     texts = find_texts(args)
     print(f"vocab: made from {', '.join(map(str, texts))}")
@@ -57,6 +57,7 @@ def vocab_stage(args: Namespace) -> dict:
     files = {"kowiki.vocab": list_pieces(made, model),
              **tokenizer_json.tokenizer_files(made, model),
              "kowiki.model": made}  # last: where it is, the others are
+    model.unlink(missing_ok=True)
     write_json(manifest(model), about)
     for name, content in files.items():
         with replacing(args.vocab_dir / name) as temporary:

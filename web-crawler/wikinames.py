@@ -79,7 +79,8 @@ TEMPLATES = {
 SIGNS = {
     **dict.fromkeys(entries("""
         nbsp, space, spaces, sp, thinsp, thin space, thinspace, hairsp, hair space, nnbsp, ensp,
-        emsp, en space, em space, pad, gap, 공백, 빈칸, 띄어쓰기"""), " "),
+        emsp, en space, em space, pad, gap, 공백, 빈칸, 띄어쓰기, 전각 공백, br, break, 줄바꿈, pb,
+        in5"""), " "),
     **dict.fromkeys(entries("snd, snds, spnd, sndash, spaced ndash, spaced en dash, spaced endash"),
                     " – "),
     **dict.fromkeys(entries("smd, spmd, smdash, spaced mdash, spaced em dash"), " — "),
@@ -130,7 +131,9 @@ LANGUAGES = pairs(entries("""
     pl=폴란드어, cs=체코어, sk=슬로바키아어, bg=불가리아어, sr=세르비아어, hr=크로아티아어,
     sl=슬로베니아어, mk=마케도니아어, lv=라트비아어, lt=리투아니아어, fi=핀란드어,
     et=에스토니아어, hu=헝가리어, sw=스와힐리어, am=암하라어, mi=마오리어, haw=하와이어,
-    eo=에스페란토"""))
+    eo=에스페란토, pi=팔리어, jv=자와어, ku=쿠르드어, ps=파슈토어, tt=타타르어, sux=수메르어,
+    fro=고대 프랑스어, enm=중세 영어, gd=스코틀랜드 게일어, nn=노르웨이어, lb=룩셈부르크어,
+    mt=몰타어"""))
 
 # {{KOR}}, a flag with the name of the country; codes of ISO 3166 and of the Olympic Games.
 COUNTRIES = pairs(entries("""
@@ -276,4 +279,6 @@ DROPPED_SECTIONS = set(words("""
     같이보기 함께보기 더보기 관련항목 관련문서 각주 주석 주해 내용주 미주 출처 출전 인용 인용문헌
     각주및참고문헌 각주와참고문헌 참고 참고문헌 참고자료 참고서적 참고링크 참고사이트
     참고문헌및각주 참조 참조문헌 관련서적 관련문헌 더읽을거리 읽을거리 추가문헌 외부링크 외부고리
-    바깥고리 링크 관련링크 관련사이트 외부참조 Seealso References Notes Externallinks"""))
+    바깥고리 바깥링크 외부연결 링크 관련링크 관련사이트 관련웹사이트 웹사이트 공식사이트
+    공식웹사이트 외부참조 참고문서 인용자료 더알아보기 Seealso References Notes
+    Externallinks"""))

@@ -39,7 +39,8 @@ BLOCK_TAGS = words("div p blockquote poem center ul ol li dl dt dd hr h1 h2 h3 h
 INLINE_TAGS = words("""
     b i u s em strong big small sub sup span font tt code kbd var samp cite abbr q del ins
     strike mark bdi bdo time dfn wbr ruby rb noinclude onlyinclude nowiki data link meta tr td
-    th caption tbody thead tfoot colgroup col br math chem ce ref""")
+    th caption tbody thead tfoot colgroup col br math chem ce ref a nobr acronym img label blink
+    marquee centre""")
 CODE_TAGS = words("code tt kbd samp var")
 FORMULA_TAGS = words("math chem ce")
 
@@ -49,9 +50,10 @@ INVISIBLE_ENTITY = re.compile("[\u00ad\u200b\u200e\u200f\ufeff]")
 # What stands between the name of a tag and its >, which may stand in a quoted value, too. No words
 # but attributes: a<b && c>d is no tag, nor is the title <P.S. 안녕>.
 VALUES = r"""(?:[^<>"']*(?:(?:"[^"<]*"|'[^'<]*')[^<>"']*)*|[^<>]*)"""
-BARE = "line|inline|nowrap|reversed|compact|noshade|clear|raw|class|style|center|left|right|align"
-ATTRIBUTES = (r"(?:\s*[/\\]?\s*|\s*[\"';/]" + VALUES + r"|\s+(?:[\w:.-]+\s*=(?!=)|(?:"
-              + BARE + r")(?=[\s/>]))" + VALUES + ")>")  # fmt: skip
+BARE = ("chem|line|inline|nowrap|reversed|compact|noshade|clear|raw|class|style|center|left|right"
+        "|align")
+ATTRIBUTES = (r"(?:\s*[/\\]?\s*|\s*[\"';/](?![A-Za-z가-힣])" + VALUES
+              + r"|\s+(?:[\w:.-]+\s*=(?!=)|(?:" + BARE + r")(?=[\s/>]))" + VALUES + ")>")
 
 
 def one_of(tags: list[str]) -> str:
@@ -80,13 +82,22 @@ OPAQUE = re.compile(
     rf"<(?:!--.*?(?:-->|\Z)|{held(words('nowiki syntaxhighlight source pre') + FORMULA_TAGS)})",
     re.I | re.S)  # fmt: skip
 CODE = re.compile(f"<{held(CODE_TAGS)}", re.I)
-TITLE = re.compile(r"<([A-Z][a-z]*)>")
+TITLE = re.compile(r"<([A-Z]+[a-z]*)>")
 DROPPED = re.compile(
     rf"<(?:{one_of(SILENT_TAGS + LOST_TAGS)}[^<>]*/>|{held(SILENT_TAGS + LOST_TAGS)})", re.I)
 UNCLOSED = re.compile(
-    rf"<{one_of(FORMULA_TAGS + words('syntaxhighlight gallery'))}[^\n]*", re.I)
+    rf"<{one_of(FORMULA_TAGS + words('syntaxhighlight'))}{ATTRIBUTES}[^\n]*"
+    rf"|^[ \t*:#]*<{one_of(['gallery'])}{ATTRIBUTES}[ \t]*$", re.I | re.M)
 READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re.I)  # of <ruby>
-POWER = re.compile(r"(?<=\d)<sup\b[^<>]*>(?=[\d−-])", re.I)  # 10<sup>3</sup> is not 103
+POWER = re.compile(  # 10<sup>3</sup> is not 103, nor 2<sup>''n''</sup> 2n; but 1<sup>st</sup>
+    r"(?<=\d)((?:''+|\]\]|</(?:sub|i|b|small|span)>)*) ?<sup\b[^<>]*>"
+    r"(?:\s|&nbsp;|<(?:small|b|i|span)\b[^<>]*>)*"
+    r"(?=(?:''+)?(?:[\d−–-]|\+\d|&minus;|&ndash;|&#8722;)|''[a-zπ]|\[\[[^\[\]|]*\|[\d−-]"
+    r"|(?![aeor]</)[a-z](?:[-+−]\d+)?</sup)", re.I)
+BASE = re.compile(r"(?<=\d)<sub\b[^<>]*>(?=\d+</sub)", re.I)  # 1010<sub>2</sub> is not 10102
+MIXED = re.compile(  # 5{{frac|1|2}} is not 51/2
+    r"(?<=\d)(?:<sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>|(?=\{\{(?:s?frac|분수)\|))", re.I)
+INLINE = re.compile(r"\binline\b|\benclose\s*=\W*none", re.I)
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
 BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
 TAG = re.compile(f"<{tag(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS)}", re.I)
@@ -98,6 +109,7 @@ TITLES = set(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS) - set(words("""
 
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
+    text = MIXED.sub(lambda found: f" {found[1]}/{found[2]}" if found[1] else " ", text)
     if "<" not in text:
         return text
     text = CODE.sub(code, TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
@@ -110,7 +122,7 @@ def strip_tags(text: str) -> str:
         if not count:
             break
     text = UNCLOSED.sub(HOLE, text)
-    text = BREAK.sub(" ", POWER.sub("^", READING.sub("", text)))
+    text = BREAK.sub(" ", BASE.sub("_", POWER.sub(r"\1^", READING.sub("", text))))
     return TAG.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
 
 
@@ -121,7 +133,7 @@ def opaque(match: re.Match[str]) -> str:
         return ""
     if name in FORMULA_TAGS:
         return formula(match["attributes"], text)
-    inline = "\n" not in text and re.search(r"\binline\b", match["attributes"], re.I)
+    inline = "\n" not in text and INLINE.search(match["attributes"])
     return as_text(text) if inline or name == "nowiki" else LOST
 
 
@@ -233,6 +245,9 @@ def kind_of_note(mark: re.Match[str]) -> str:
 HEADING = re.compile(rf"^(={{1,6}})(.+?)\1[ \t{GAP}{LOST}]*$", re.M)
 
 
+TITLE_PARTS = re.compile(r" 및 |(?<=[가-힣])[와과] | ?[·,/] ?")  # 각주 및 출처
+
+
 def sections(text: str) -> Iterator[tuple[int, str, str]]:
     """(level, title, body) of every section that may hold prose; the lead has level 0, no title."""
     parts = HEADING.split(text)
@@ -243,7 +258,9 @@ def sections(text: str) -> Iterator[tuple[int, str, str]]:
         if level > dropped:
             continue
         title = " ".join(lines_of(title.strip()))
-        dropped = level if "".join(title.split()) in names.DROPPED_SECTIONS else 7
+        parts = TITLE_PARTS.split(title.strip(" :.<>■▶"))
+        known = all("".join(part.split()) in names.DROPPED_SECTIONS for part in parts)
+        dropped = level if known else 7
         if dropped == 7:
             yield level, title, body
 
@@ -546,12 +563,13 @@ TABLE_MARK = re.compile(
     r"^[ \t:*#]*(?:(?P<open>\{\|)|\|\}(?P<more>\}*)|\|[ \t]*[)\]][ \t]*$|\|[ \t]+\}[ \t]*$)", re.M)
 TABLE_LEFT = re.compile(r"^([ \t:*#]*)\{\||\{\|(?:[ \t]*[a-z-]+[ \t]*=[^\n]*|[ \t]*)$", re.M)
 TABLE_TEMPLATE = re.compile(r"^([ \t:*#]*)(\{?)\{\{!\}\}(\}?)", re.M)  # {{{!}} and {{!}}}
-EXTERNAL = re.compile(r"\[\[?(?:https?://|ftp://|//|mailto:)[^\s\[\]]*"
-                      r"(?:[ \t]((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?\]\]?")  # fmt: skip
+EXTERNAL = re.compile(r"\[\[?(?:https?://|ftp://|//|mailto:)[^\s\[\]|]*"
+                      r"(?:[ \t|]+((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?\]\]?")  # fmt: skip
+PART = rf"(?:[^\s\[\]{{}}|\"<>{LESS}()〉》」』”’가-힣]|(?<![A-Za-z0-9)])[가-힣])"
 # A host is no Hangul; what follows it may be, up to a blank.
 URL = re.compile(
     rf"(?:https?|ftp)://[^\s\[\]{{}}|\"<>{LESS}()가-힣/?#,;!]+"
-    rf"(?:[/?#][^\s\[\]{{}}|\"<>{LESS}()]*[^\s\[\]{{}}|\"<>{LESS}().,;:!?]|[/?#])?")
+    rf"(?:[/?#](?:{PART}|\({PART}*\))*(?:(?![.,;:!?]){PART}|\({PART}*\))|[/?#])?")
 AROUND_ADDRESS = re.compile(rf"\[+{ADDRESS}|{LESS}{ADDRESS}>?")
 PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
 SWITCH = re.compile(rf"__(?:[가-힣]+|{'|'.join(names.SWITCHES)})__", re.I)

@@ -649,7 +649,7 @@ def test_run_killed_before_a_file_has_its_name_goes_on(files, tmp_path, monkeypa
         with pytest.raises(Killed):
             run(*options)
     check_success(run("--archive", SAMPLE, "--output_dir", tmp_path / "whole"))
-    left = [*(tmp_path / "killed").iterdir()]
+    left = [path for path in (tmp_path / "killed").iterdir() if path.name != ".lock"]
     whole = [path for path in left if path.suffix != ".tmp"]
     assert (len(whole), len(left)) == (files, files + 1)
     for path in whole:  # what has its name is whole
@@ -673,6 +673,13 @@ def test_full_disk_is_told_and_leaves_nothing(server, tmp_path):
     with mock.patch("wget.download", side_effect=OSError(errno.ENOSPC, "No space left on device")):
         check_error(fetch(server, tmp_path), KEPT, "No space left")
     assert server.asked == [] and not list(tmp_path.iterdir())
+
+
+def test_second_run_in_a_folder_is_refused(tmp_path):
+    pytest.importorskip("fcntl", reason="locks of another kind on this system")
+    with common.locked(tmp_path):
+        check_error(run("--archive", SAMPLE, "--output_dir", tmp_path), "another run")
+    check_success(run("--archive", SAMPLE, "--output_dir", tmp_path))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no such permissions on this system")

@@ -91,7 +91,15 @@ def refusing_port():
 def test_store_that_is_not_there_is_told_without_its_password(option, tmp_path):
     pytest.importorskip("pymongo")
     uri = f"mongodb://me:secret@127.0.0.1:{refusing_port()}/wiki?serverSelectionTimeoutMS=300"
-    result = extract(SAMPLE / "kowiki-sample.xml", tmp_path, option, uri)
+    dump = ("--dump", SAMPLE / "kowiki-sample.xml") if option == "--store" else ()
+    options = ("--stage", "extract", "--output_dir", tmp_path, *dump, option)
+    result = run(kowiki, *options, uri)
     check_error(result, "--store 127.0.0.1", "refused")
     assert "secret" not in result.err
-    check_error(extract(SAMPLE / "kowiki-sample.xml", tmp_path, option, "postgres://a"), "--store")
+    check_error(run(kowiki, *options, "postgres://a"), "--store")
+
+
+def test_documents_of_another_kind_are_told(mongo, tmp_path):
+    common.Store(mongo.uri, "articles").update([{"_id": 1, "title": "가"}])
+    check_error(run(kowiki, "--stage", "extract", "--from_store", mongo.uri,
+                    "--output_dir", tmp_path), "a document without 'text'")

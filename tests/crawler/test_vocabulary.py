@@ -154,6 +154,10 @@ def test_vocabulary_is_that_of_the_trainer_and_kept(corpus):
     assert (corpus / "kowiki.model").read_bytes() == first
     check_success(vocab(corpus, "--overwrite"))
     assert (corpus / "kowiki.model").read_bytes() == first  # again the same
+    models_need_it = run(kowiki, "--dump", SAMPLE / "kowiki-sample.xml", "--overwrite",
+                         "--output_dir", corpus, "--vocab_dir", corpus, "--vocab_size", 1900)
+    assert "kept" in check_success(models_need_it).out
+    assert (corpus / "kowiki.model").read_bytes() == first
 
 
 def test_vocabulary_is_made_from_the_reviews_too_where_they_are_there(corpus):

@@ -588,6 +588,60 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
         "note after a heading": ("== 봄 ==<ref>책</ref>\n글.\n== 가을 == <!-- 가 -->\n글.", ["봄"
             , "글.", "가을", "글."]),
     },
+    "a number stays the number that it was": {
+        "powers in HTML": ("수는 10<sup>&minus;19</sup>, 2<sup>''n''</sup>, 2<sup>n-1</sup>, "
+            "[[10]]<sup>3</sup>, 10 <sup>3</sup>, x<sub>1</sub><sup>2</sup>이다.",
+            ["수는 10^−19, 2^n, 2^n-1, 10^3, 10^3, x1^2이다."]),
+        "what is no power": ("1<sup>st</sup>와 H<sup>+</sup>, 14<sup>e</sup>이다.",
+                             ["1st와 H+, 14e이다."]),
+        "two indices": ("값은 <math>x^2_0</math>과 <math>\\chi^2_{0.05}</math>이다.",
+                        ["값은 x0^2과 χ0.05^2이다."]),
+        "power before a digit": ("값은 <math>2^{2}5</math>, <math>\\log_{10}2</math>이다.",
+                                 ["값은 2^2 5, log10 2이다."]),
+        "base": ("수는 <math>1010_2</math>와 1010<sub>2</sub>이다.", ["수는 1010_2와 1010_2이다."]),
+        "mixed": ("길이는 5{{frac|1|2}}인치, 3<sup>1</sup>/<sub>2</sub>피트이다.",
+                  ["길이는 5 1/2인치, 3 1/2피트이다."]),
+    },
+    "a formula is said, once more": {
+        "font above": ("행렬 <math>A^\\mathrm{T}A</math>이다.", ["행렬 A^TA이다."]),
+        "relation": ("연산 <math>\\cdot</math>, 관계 <math>\\le</math>이다.",
+                     ["연산 ·, 관계 ≤이다."]),
+        "negation": ("수 <math>x\\not\\in A</math>이다.", ["수 x∉A이다."]),
+        "operator": ("환의 <math>\\operatorname{Spec}R</math>이다.", ["환의 Spec R이다."]),
+        "chemistry": ("식은 <math chem>\\ce{H2O}</math>이다. 뒤이다.", ["식은 H2O이다. 뒤이다."]),
+    },
+    "a line that no line before it begins": {
+        "after a quotation": ("그가 썼다.\n{{인용문|별이 밝다.}}\n라고 적었다. 뒤이다.",
+                              ["그가 썼다.", "별이 밝다.", "뒤이다."]),
+        "after a list": ("구성원은\n* 가\n* 나\n이다. 뒤이다.",
+                         ["구성원은", "가", "나", "뒤이다."]),
+        "before a formula": ("앞이다. 여기서\n:<math>\\frac12</math>\n따라서 참이다.",
+                             ["앞이다.", "따라서 참이다."]),
+        "after more than a formula": (
+            "이를 풀면\n:x = <math>\\frac12</math> (단, <math>y>0</math>)\n이다. 뒤이다.",
+            ["뒤이다."]),
+        "a sentence that stays": ("앞이다.\n이다음에는 고 전태일이 왔다.\n을지로에 갔다.",
+                                  ["앞이다.", "이다음에는 고 전태일이 왔다.", "을지로에 갔다."]),
+    },
+    "what a lost template leaves, once more": {
+        "two particles": ("그는 {{표기|a}}(이)라고 했다. 그가 {{표기|a}}을(를) 샀다. 뒤이다.",
+                          ["뒤이다."]),
+        "a head and its bracket": ("인구는 {{수|3}}(2010년)이다. 뒤이다.", ["뒤이다."]),
+        "ordinal and sign": ("그는 제{{수|3}}대 왕이다. 기온은 -{{수|3}}도이다. 뒤이다.",
+                             ["뒤이다."]),
+        "semicolons": ("버락({{llang|en|Barack}}, {{IPAc-en|b}}; 1961년 ~ )은 사람이다.",
+                       ["버락(영어: Barack; 1961년 ~)은 사람이다."]),
+    },
+    "titles and links, once more": {
+        "joined sections": ("글이다.\n== 각주 및 출처 ==\n목록이다.\n== 외부 링크와 참고 자료 ==\n"
+            "더 있다.\n== 출처와 평가 ==\n평이다.", ["글이다.", "출처와 평가", "평이다."]),
+        "apostrophe": ("노래 <I'm Fine>과 <U/S>, <TIME>이 있다.", [
+            "노래 <I'm Fine>과 <U/S>, <TIME>이 있다."]),
+        "bar in a link": ("[http://a.b/c|누리집]을 열었다.", ["누리집을 열었다."]),
+        "address in quotes": ("주소는 \"http://a.b/c\"라고 한다. 뒤이다.", ["뒤이다."]),
+        "HTML": ("<a href=\"http://a.b/c\">누리집</a>과 <nobr>글</nobr>이다.",
+                 ["누리집과 글이다."]),
+    },
 }  # fmt: skip
 
 
