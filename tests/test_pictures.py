@@ -235,6 +235,23 @@ def test_confusion_matrix_has_counts_and_shares_of_rows(run, shown):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
     assert {path.name for path in run.glob("*.png*")} == {"curves.png", "confusion_matrix.png"}
 
+@pytest.mark.parametrize("names", [["배송", "$품질$", "가격 " * 20], [f"c{i}" for i in range(30)]])
+def test_confusion_matrix_of_any_names_is_drawn(names, run, shown, monkeypatch):
+    """With a font that holds Hangul where names do; signs of TeX are signs; many classes fit."""
+    asked = []
+    monkeypatch.setattr(pictures, "label_fonts", lambda: asked.append(1) or ["DejaVu Sans"])
+    counts = [[i + j for j in range(len(names))] for i in range(len(names))]
+    scores = {"eval_accuracy": 0.5, "eval_f1": 0.5, "confusion_matrix": counts}
+    (run / "eval_results.json").write_text(json.dumps(scores))
+    (run / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names))}))
+    pictures.confusion_matrix(run)
+    (axes,) = shown[0].axes
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[:2] == names[:2] and max(map(len, labels)) <= 20
+    assert bool(asked) == (len(names) == 3)
+    assert len(axes.texts) == (9 if len(names) == 3 else 0)
+
+
 
 def test_pretraining_has_no_accuracy(run, shown):
     lines = [{k: v for k, v in line.items() if k != "eval_accuracy"} for line in LINES]
