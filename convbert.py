@@ -2450,21 +2450,27 @@ def complain(message: str) -> NoReturn:
     raise UserError(" ".join(message.split()))
 
 
+def check_values(argv: list[str]) -> None:
+    """UserError where an option has no value; stderr tells of those that are given twice."""
+    names = Counter(word.partition("=")[0] for word in argv if word.startswith("--"))
+    for name, count in names.items():
+        if count > 1 and name not in ("--text", "--corpus"):
+            print(f"{name}: given {count} times; the last one counts", file=sys.stderr)
+    for word, following in itertools.pairwise([*argv, "the end"]):
+        name, written, value = word.partition("=")
+        if written and value == "--":  # argparse would read an empty list
+            raise UserError(f"{word}: -- is no value")
+        if not written:
+            value = following
+        if name.startswith("--") and name != "--text" and not value.strip():
+            raise UserError(f"{name}: its value is empty")
+
+
 def parse_options(argv: list[str] | None = None) -> Namespace:
     """The options as given; args.given names those that were.  Raises UserError."""
     parser = make_parser()
     argv = sys.argv[1:] if argv is None else argv
-    empty = [w for w in argv if w.startswith("--") and w.partition("=")[2] == "--"]
-    if empty:  # argparse would read an empty list
-        raise UserError(f"{empty[0]}: -- is no value")
-    words = list(itertools.chain(*(
-        word.split("=", 1) if word.startswith("--") else [word] for word in argv)))
-    for option, value in itertools.pairwise(words):
-        if option.startswith("--") and option != "--text" and not value.strip():
-            raise UserError(f"{option}: its value is empty")
-    for option, count in Counter(word for word in words if word.startswith("--")).items():
-        if count > 1 and option not in ("--text", "--corpus"):
-            print(f"{option}: given {count} times; the last one counts", file=sys.stderr)
+    check_values(argv)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         known = [name for action in parser._actions for name in action.option_strings]
