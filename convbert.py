@@ -607,7 +607,7 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
         with replacing(Path(folder, "model.safetensors")) as temporary, told_in_words(temporary):
             save_file(weights, temporary, metadata={"format": "pt"})
-            shutil.copymode(Path(folder, "config.json"), temporary)  # save_file's is for us alone
+            shutil.copymode(Path(folder, "config.json"), temporary)  # not for the owner alone
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -615,7 +615,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     path = folder / "model.safetensors"
     try:
         if path.exists():
-            path.open("rb").close()  # load_file calls missing what it may not read
+            path.open("rb").close()  # load_file calls missing what may not be read
             weights = load_file(path)
         else:
             path = folder / "pytorch_model.bin"  # pickled, but weights_only runs no code
@@ -623,7 +623,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         return path, {k: v for k, v in weights.items() if "position_ids" not in k}
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no model.safetensors") from None
-    except OSError:
+    except OSError:  # this is no damage: no permission, a failing disk
         raise
     except Exception as error:  # a damaged file can raise almost anything
         raise UserError(f"{path}: damaged ({brief(error)})") from None
@@ -895,14 +895,17 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
 def text_encoding(path: Path | str) -> str:
     """utf-8-sig; utf-16 where a byte order mark says so; or cp949, which stderr tells.
 
-    Raises UserError, with the number of the line, for a file in none of them.
+    Raises UserError for a file in none of them, with the number of the line unless it is UTF-16.
     """
-    if os.path.exists(path) and not os.path.isfile(path):  # it is read more than once
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file")
+    if not os.path.isfile(path):  # a pipe cannot be read twice
         raise UserError(f"{path}: a folder or a pipe; name a file")
     with open(path, "rb") as file:
         head = file.read(4)
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")):
-        raise UserError(f"{path}: an Excel workbook or packed; save it as CSV (UTF-8)")
+        raise UserError(f"{path}: an Excel workbook or a compressed file; save it as text or CSV "
+                        "(UTF-8)")
     marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp949"):
         with contextlib.suppress(UnicodeDecodeError), open(path, encoding=encoding) as text:
@@ -911,10 +914,12 @@ def text_encoding(path: Path | str) -> str:
             if encoding == "cp949":
                 print(f"{path}: not UTF-8; read as cp949", file=sys.stderr)
             return encoding
+    if marked:
+        raise UserError(f"{path}: damaged UTF-16; save it as UTF-8")
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as text:
         # a bad byte is U+DC80 to U+DCFF
         number = next(n for n, line in enumerate(text, 1) if re.search("[\udc80-\udcff]", line))
-    raise UserError(f"{path}, line {number}: neither UTF-8, UTF-16 nor cp949; save it as UTF-8")
+    raise UserError(f"{path}, line {number}: neither UTF-8 nor cp949; save it as UTF-8")
 
 
 def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
@@ -1325,8 +1330,8 @@ def evaluate(args: Namespace) -> None:
     say_cut(cut, len(test), args)
     scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
     scores["test_file"] = str(args.test_file)
-    print(json.dumps(scores, ensure_ascii=False))
     write_json(args.output_dir / "eval_results.json", scores)
+    print(json.dumps(scores, ensure_ascii=False))
 
 
 class Classifier:
@@ -1481,13 +1486,13 @@ def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Itera
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not a whole JSON object; "
-                            "JSON lines hold one each")
+            raise UserError(f"{path}, line {number}: not a JSON object; write JSON lines, "
+                            "an object a line")
         yield number, row
 
 
 def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -> Iterator[tuple]:
-    """The rows of a table whose header is the first of the lines, the one of that number.
+    """The rows of a table.  Its lines begin with the header, which is line `number` of the file.
 
     In a file with NSMC's header (id, document, label) a quotation mark is a character.
     """
@@ -1501,10 +1506,12 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -
         raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
     for line, values in rows:
         if len(values) > len(names):
+            mark = {"\t": "a tab", ";": "a semicolon"}.get(separator, "a comma")
             raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
-                            "put quotation marks around a text that holds a comma, and end no line "
-                            "with one")
-        if any(values) or len(values) == len(names) == 1:  # a blank line is no row, but "" is
+                            f"put quotation marks around a text that holds {mark}, and do not end "
+                            f"a line with {mark}")
+        # a blank line is no row, but "" is
+        if any(map(str.strip, values)) or len(values) == len(names) == 1:
             row = dict(itertools.zip_longest(names, values, fillvalue=""))
             if nsmc:
                 row["document"] = unquoted(row["document"])
@@ -1513,13 +1520,14 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -
 
 def csv_rows(path: Path | str, lines: Iterable[str], number: int,
              form: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, fields) of each row.  `number` is that of the first of all lines.
+    """(number of its first line, fields) of each row.  The lines begin with line `number`.
 
-    A quotation mark that joins lines by mistake is an error, and one within a line is told.
+    A quotation mark that joins lines by mistake is an error.  One within a line is told, once.
     """
     csv.field_size_limit(2**31 - 1)
     told = False
-    reader = csv.reader((line := text for text in lines), strict=True, **form)  # line: the last one
+    lines = (line := text.replace("\0", "\ufffd") for text in lines)  # Python 3.10 takes no NUL
+    reader = csv.reader(lines, strict=True, **form)
     while True:
         first = number + reader.line_num
         try:
@@ -1562,7 +1570,7 @@ def pick_column(names: list[str], given: str | None, usual: tuple, option: str, 
     else:
         found = [name for name in names if name.strip().lower() in usual]
         why = (f"is it {' or '.join(found)}?" if found else
-               "no column has a usual name; the first line must name the columns")
+               "no column has a usual name; a table must begin with a line of names")
     if len(found) != 1:
         listed = ", ".join(map(repr, names[:20]))
         raise UserError(f"{path}, line 1: {why}; {option} must name one of {listed}")
@@ -1587,7 +1595,7 @@ def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -
             name = clean_label(row.get(label), where, may_lack=bool(scores))
             examples.append(Example(where, check_text(row.get(text), where), name, scores))
     if not examples:
-        raise UserError(f"{path}: no row in it")
+        raise UserError(f"{path}: has no rows")
     return examples
 
 
@@ -1838,9 +1846,10 @@ def decoded(line: bytes) -> tuple[str, str]:
 # A file or a folder gets its name only when it is whole.  Nothing loaded runs code (weights_only).
 RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json",
            "test.jsonl", "spiece.model")
-FREE = {  # options that may differ between two parts of a run; the configuration is compared
+FREE = {  # options that may differ between two parts of a run; the model itself is compared
     "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
-    "logging_steps", "save_steps", "save_total_limit", "given"}
+    "logging_steps", "save_steps", "save_total_limit", "given", "text", "layer", "all_scores",
+    "output_file"}
 INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine", "code"}
 
 
@@ -2060,7 +2069,8 @@ class RunFolder:
 def last_state(found: list[Path]) -> dict:
     """The newest readable checkpoint; damaged ones are renamed.  UserError if none is left."""
     if not any((folder / "training_state.pt").exists() for folder in found):
-        raise UserError(f"{found[-1]}: of another program; choose another --output_dir")
+        raise UserError(f"{found[-1]}: holds no training_state.pt to go on from; choose another "
+                        "--output_dir")
     for folder in reversed(found):
         try:
             return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
@@ -2497,7 +2507,7 @@ def settle(args: Namespace) -> None:
             setattr(args, name, default)
     args.layer_decay = args.layer_decay or (0.9 if args.task == "finetune" else 1.0)
     say_unused(args)
-    if args.test_file and not args.test:
+    if args.task == "finetune" and args.test_file and not args.test:
         print("--test_file: not used with --no-test", file=sys.stderr)
     if args.text and args.test_file and args.task == "predict":
         raise UserError("--text and --test_file: predict takes one of them")

@@ -194,7 +194,7 @@ def confusion_matrix(folder: Path) -> None:
     C, few = len(labels), len(labels) < 4
     side = min(20.0, 2 + 0.9 * C)  # inches
     names = [name if len(name) <= 20 else name[:19] + "…" for name in labels]
-    font: dict[str, Any] = dict(parse_math=False, fontsize=min(11, 900 / side / C))
+    font: dict[str, Any] = dict(parse_math=False, fontsize=min(11, 900 / C))
     if not "".join(names).isascii():
         font["fontfamily"] = label_fonts()
     with drawing(Path(folder, "confusion_matrix.png"), side + 0.4, side) as figure:

@@ -924,7 +924,7 @@ def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
     ("text,label\na,1\nb,c,1\n", "line 3: 3 fields, but 2 columns"),
     ('text\tlabel\na\t0\n"b\t1\nc"\t0\n', "line 3: a quotation mark opens a field that holds"),
     ('text,label\na,1\n"b,1\nc,1\n', "line 4: a quotation mark is stray (unexpected end of data)"),
-    ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a whole JSON object")])
+    ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a JSON object")])
 def test_rows_that_are_none_are_told_with_their_line(table, why, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(table, encoding="utf-8")
@@ -940,6 +940,11 @@ def test_a_header_may_have_lines_and_unnamed_columns(tmp_path):
     assert (texts, labels, lines) == (["좋다", "나쁘다"], ["x", "y"], [3, 4])
     (table,) = convbert.read_table(path)
     assert table.columns == ["Unnamed: 0", "리뷰\n(고객)", "Unnamed: 2", "분류"]
+
+
+def test_a_nul_is_no_end_of_a_table(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text,label\n가\0나,x\n다,y\n".encode())
+    assert read(tmp_path / "a.csv")[:2] == (["가\ufffd나", "다"], ["x", "y"])
 
 
 def test_an_empty_text_of_a_single_column_is_answered(plain, tmp_path):
@@ -973,7 +978,7 @@ def test_checkpoints_of_another_program_are_left_alone(config, tmp_path):
     path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(120)])
     (tmp_path / "run/checkpoint-10").mkdir(parents=True)
     result = run(*tuning(config, path, tmp_path / "run", "--max_steps", 1))
-    check_error(result, "checkpoint-10: of another program")
+    check_error(result, "checkpoint-10: holds no training_state.pt")
     assert (tmp_path / "run/checkpoint-10").exists()
 
 

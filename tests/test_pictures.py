@@ -249,6 +249,7 @@ def test_confusion_matrix_of_any_names_is_drawn(names, run, shown, monkeypatch):
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[:2] == names[:2] and max(map(len, labels)) <= 20
     assert bool(asked) == (len(names) == 3)
+    assert axes.get_xticklabels()[0].get_fontsize() == 11
     assert len(axes.texts) == (9 if len(names) == 3 else 0)
 
 

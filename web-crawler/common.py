@@ -61,7 +61,8 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--contact", default="see the repository of ko-ConvBERT",
                         help="Mail address or page of yours, sent to the server in the User-Agent.")
     parser.add_argument("--overwrite", action="store_true",
-                        help="Makes again, and replaces, what there is.")
+                        help="Makes again, and replaces, what there is; a vocabulary only by "
+                             "--stage vocab.")
     parser.add_argument("--store", metavar="URI",
                         help="Keeps the data in MongoDB as well, mongodb://HOST/NAME.")
     return parser
@@ -286,7 +287,13 @@ def copy_body(response: HTTPResponse, part: Path, done: int, url: str, size: int
     name = part.name.removesuffix(".part")
     bar = tqdm(desc=name, total=total, initial=done, unit="B", unit_scale=True, disable=None)
     with open(part, "ab" if done else "wb") as file, bar:
-        while block := response.read(1 << 17):
+        while True:
+            try:
+                block = response.read(1 << 17)
+            except OSError as error:  # not all of the network's are ConnectionErrors
+                raise ConnectionError(str(error)) from None
+            if not block:
+                break
             file.write(block)
             done += len(block)
             bar.update(len(block))
@@ -362,12 +369,15 @@ class Store:
             raise UserError(f"--store {self.shown}: {why}") from None
 
     def update(self, documents: list[dict]) -> int:
-        """Writes documents; returns how many were new or changed, which the server tells."""
-        with self.faults():
-            result = self.collection.bulk_write([
-                self.pymongo.ReplaceOne({"_id": document["_id"]}, document, upsert=True)
-                for document in documents])
-        return result.upserted_count + result.modified_count
+        """Writes documents; returns how many the server calls new or changed."""
+        count = 0
+        for start in range(0, len(documents), 1000):  # a command must end within TIMEOUT
+            with self.faults():
+                result = self.collection.bulk_write([
+                    self.pymongo.ReplaceOne({"_id": document["_id"]}, document, upsert=True)
+                    for document in documents[start : start + 1000]])
+            count += result.upserted_count + result.modified_count
+        return count
 
     def drop(self, ids: list[int]) -> None:
         """Removes the documents with these _id: pages that are no articles any more."""

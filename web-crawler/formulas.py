@@ -139,6 +139,13 @@ def power(text: str) -> str:
     return f"^{text}" if PLAIN_POWER.fullmatch(text) else f"^({text})"
 
 
+def apart(name: str, tokens: list[str], place: int, out: list[str]) -> str:
+    """The name of a function, with a blank where a letter or a digit stands beside it."""
+    before = bool(out) and out[-1][-1:].isalnum()
+    after = place < len(tokens) and (tokens[place][0] == "\\" or tokens[place].isalnum())
+    return " " * before + name + " " * after
+
+
 def command(tokens: list[str], place: int, depth: int, out: list[str]) -> int:
     """Appends the text of the command at this place; returns the place after it."""
     name = tokens[place][1:]
@@ -153,11 +160,7 @@ def command(tokens: list[str], place: int, depth: int, out: list[str]) -> int:
         return place
     if name in TEXTS:
         text, place = argument(tokens, place, depth)
-        if name.startswith("operatorname"):
-            before = bool(out) and out[-1][-1:].isalnum()
-            after = place < len(tokens) and (tokens[place][0] == "\\" or tokens[place].isalnum())
-            text = " " * before + text + " " * after
-        out.append(text)
+        out.append(apart(text, tokens, place, out) if name.startswith("operatorname") else text)
         return place
     if name in LOOKS:
         place = after_blanks(tokens, place)
@@ -168,9 +171,7 @@ def command(tokens: list[str], place: int, depth: int, out: list[str]) -> int:
         place = after_blanks(tokens, place)
         if name in LIMITS and tokens[place : place + 1] == ["_"]:
             raise Unsayable
-        before = bool(out) and out[-1][-1:].isalnum()
-        after = place < len(tokens) and (tokens[place][0] == "\\" or tokens[place].isalnum())
-        out.append(" " * before + name.removeprefix("b") + " " * after)
+        out.append(apart(name.removeprefix("b"), tokens, place, out))
         return place
     if name in ACCENTS or name in OVER_LETTERS or name in ("sqrt", "pmod"):
         text, place = argument(tokens, place, depth)

@@ -176,7 +176,7 @@ WITHOUT_MARKS = dict.fromkeys(map(ord, GAP + LOST + ADDRESS + FORMULA))
 
 # ---- 3. Formulas on lines of their own -----------------------------------------------------------
 SHOWN = f"(?:{HOLE}|{FORMULA}[^{FORMULA}\n]*{FORMULA})"
-FORMULA_LINE = re.compile(  # with what is no sentence: x = 1 또는 x = 2 (단, x > 0) ... (1)
+FORMULA_LINE = re.compile(  # with what is no Korean sentence: x = 1 또는 x = 2 (단, x > 0) ... (1)
     rf"(?=[^\n]*?{SHOWN})(?:{SHOWN}|또는|그리고|혹은|및|\((?:식|단)[^()\n]*\)"
     rf"|[^가-힣{HOLE}{FORMULA}])+")
 LOST_LINE = re.compile(rf"[\s{GAP}]*{LOST}[\s{GAP}{LOST}]*")
@@ -256,8 +256,6 @@ SLASH = re.compile(rf" ?/ ?{GAP}(?=[,;)）])|(?<=[(（]){GAP} ?/ ?")  # (영어:
 SENTENCE_END = re.compile(
     r"(?<=[^A-Z\d\s][.!?])\s+|(?<=\d{2}[.!?])\s+(?=[가-힣])|(?<=[.!?][\"'”’」』)\]])\s+")
 SIGNS = re.compile(rf"[{MARKS}]|\(,|\( | \)|,\)")
-
-
 QUOTING = re.compile(  # after a quotation on lines of its own
     r"이?라(?:고|는|며|면서)(?: |도 )"
     r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하)")

@@ -224,8 +224,8 @@ def from_store(args: Namespace, done: int) -> Iterator[list[Page]]:
         try:
             yield [Page(title=document["title"], lines=document["text"].split("\n"))
                    for document in batch]
-        except KeyError as error:
-            raise UserError(f"--from_store: a document without {error}") from None
+        except (KeyError, AttributeError) as error:
+            raise UserError(f"--from_store: not a document of kowiki.py ({error})") from None
 
 
 class Articles:
@@ -372,7 +372,7 @@ def store_articles(store: common.Store, batch: list[Page]) -> int:
                   "date": page.date or None, "text": "\n".join(page.lines)}
                  for page in batch if not page.dropped]
     store.drop([int(page.id) for page in batch if page.dropped and page.id.isdecimal()])
-    return store.update(documents) if documents else 0
+    return store.update(documents)
 
 
 # ---- Held-out articles ---------------------------------------------------------------------------
@@ -508,9 +508,10 @@ def parse_options() -> Namespace:
     if args.date and not re.fullmatch(r"\d{8}", args.date):
         raise UserError(f"--date {args.date}: must be YYYYMMDD")
     if args.from_store and (args.store or args.dump):
-        raise UserError("--from_store, and --store or --dump: only one of them at a time")
+        raise UserError("--from_store: goes with neither --store nor --dump")
     if args.stage == "download" and (args.dump or args.from_store):
-        raise UserError("--dump and --from_store: of a file at hand nothing is downloaded")
+        raise UserError("--stage download: goes with neither --dump nor --from_store, which need "
+                        "no download")
     if args.dump and not args.dump.is_file():
         raise UserError(f"--dump {args.dump}: no such file")
     return args

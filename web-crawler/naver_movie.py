@@ -284,7 +284,7 @@ def leave_file(split: str, archive: Archive | None, args: Namespace) -> None:
     with replacing(path) as temporary:
         temporary.write_bytes(data)
         try:
-            read_reviews(temporary)
+            read_reviews(given or temporary)
         except UserError as error:
             raise UserError(str(error).replace(str(temporary), source)) from None
         if path.exists() and path.read_bytes() != data and not args.overwrite:
@@ -373,7 +373,7 @@ def read_reviews(path: Path) -> pandas.DataFrame:
         documents, labels = convbert.read_reviews(path)
         tables = convbert.read_table(path)
         ids = [row["id"] for table in tables for _, row in table.rows]
-    except (convbert.UserError, FileNotFoundError) as error:
+    except convbert.UserError as error:
         raise UserError(str(error)) from None
     return pandas.DataFrame({"id": ids, "document": documents, "label": labels})
 

@@ -57,7 +57,7 @@ def vocab_stage(args: Namespace) -> dict:
     files = {"kowiki.vocab": list_pieces(made, model),
              **tokenizer_json.tokenizer_files(made, model),
              "kowiki.model": made}  # last: where it is, the others are
-    model.unlink(missing_ok=True)
+    model.unlink(missing_ok=True)  # killed from here on, a run leaves none beside another's files
     write_json(manifest(model), about)
     for name, content in files.items():
         with replacing(args.vocab_dir / name) as temporary:

@@ -100,9 +100,10 @@ MIXED = re.compile(  # 5{{frac|1|2}} is not 51/2
 INLINE = re.compile(r"\binline\b|\benclose\s*=\W*none", re.I)
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
 BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
-TAG = re.compile(f"<{tag(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS)}", re.I)
+TAGS = INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS
+TAG = re.compile(f"<{tag(TAGS)}", re.I)
 # <Big> may be a title; these are written so by a phone's keyboard, and without an end, more often.
-TITLES = set(INLINE_TAGS + BLOCK_TAGS + SILENT_TAGS + LOST_TAGS) - set(words("""
+TITLES = set(TAGS) - set(words("""
     br hr p li dd dt tr td th wbr ref references nowiki div span center font small sub sup ul ol
     table gallery math noinclude onlyinclude includeonly blockquote"""))
 
@@ -243,8 +244,6 @@ def kind_of_note(mark: re.Match[str]) -> str:
 
 # ---- 3. Sections ---------------------------------------------------------------------------------
 HEADING = re.compile(rf"^(={{1,6}})(.+?)\1[ \t{GAP}{LOST}]*$", re.M)
-
-
 TITLE_PARTS = re.compile(r" 및 |(?<=[가-힣])[와과] | ?[·,/] ?")  # 각주 및 출처
 
 
@@ -258,8 +257,8 @@ def sections(text: str) -> Iterator[tuple[int, str, str]]:
         if level > dropped:
             continue
         title = " ".join(lines_of(title.strip()))
-        parts = TITLE_PARTS.split(title.strip(" :.<>■▶"))
-        known = all("".join(part.split()) in names.DROPPED_SECTIONS for part in parts)
+        named = TITLE_PARTS.split(title.strip(" :.<>■▶"))
+        known = all("".join(name.split()) in names.DROPPED_SECTIONS for name in named)
         dropped = level if known else 7
         if dropped == 7:
             yield level, title, body
@@ -334,7 +333,10 @@ def function(head: str, parts: list[str]) -> str | None:
     hashed = name.startswith("#")
     name, value = name.lstrip("#").strip().lower(), value.strip()
     if hashed and name in ("tag", "태그"):
-        return strip_tags(f"<{value}>{parts[0] if parts else ''}</{value}>")
+        if value.lower() not in TAGS:
+            return GAP
+        text = parts[0].replace(EQUALS, "=") if parts else ""
+        return strip_tags(f"<{value}>{text}</{value}>")
     if name in names.VARIABLES:
         return HOLE
     if colon and name in ("formatnum", "수형식"):

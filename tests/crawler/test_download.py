@@ -1,9 +1,11 @@
 """Downloads from a server that misbehaves."""
 
 import bz2
+import errno
 import hashlib
 import threading
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -203,3 +205,12 @@ def test_download_killed_goes_on_from_there(server, tmp_path):
     check_success(run(kowiki, *options))
     assert (tmp_path / NAME).read_bytes() == server.dump
     assert asked_for(server, AT)[1].get("Range") == (f"bytes={kept}-" if kept else None)
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT])
+def test_network_that_goes_away_is_no_fault_of_the_disk(number, tmp_path):
+    answers = [b"first", OSError(number, "gone")]
+    response = mock.Mock(headers={}, read=mock.Mock(side_effect=answers))
+    with pytest.raises(common.PASSING):
+        common.copy_body(response, tmp_path / "a.part", 0, "http://a/b", 10)
+    assert (tmp_path / "a.part").read_bytes() == b"first"

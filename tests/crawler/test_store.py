@@ -102,4 +102,4 @@ def test_store_that_is_not_there_is_told_without_its_password(option, tmp_path):
 def test_documents_of_another_kind_are_told(mongo, tmp_path):
     common.Store(mongo.uri, "articles").update([{"_id": 1, "title": "가"}])
     check_error(run(kowiki, "--stage", "extract", "--from_store", mongo.uri,
-                    "--output_dir", tmp_path), "a document without 'text'")
+                    "--output_dir", tmp_path), "not a document of kowiki.py")

@@ -624,6 +624,8 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                                   ["앞이다.", "이다음에는 고 전태일이 왔다.", "을지로에 갔다."]),
     },
     "what a lost template leaves, once more": {
+        "tag of a function": ("값은 {{#tag:math|x=1}}이고 가 {{#tag:foo|바=사}} 나이다.",
+                              ["값은 x=1이고 가 나이다."]),
         "two particles": ("그는 {{표기|a}}(이)라고 했다. 그가 {{표기|a}}을(를) 샀다. 뒤이다.",
                           ["뒤이다."]),
         "a head and its bracket": ("인구는 {{수|3}}(2010년)이다. 뒤이다.", ["뒤이다."]),

@@ -145,7 +145,7 @@ def measure_vocabulary(corpus, folder, sample):
           f"{peak:.0f} MB")
     code = ("import sys, time, json; sys.path.insert(0, '.'); import convbert\n"
             "tokenizer = convbert.Tokenizer('vocab/kowiki.model'); begin = time.perf_counter()\n"
-            f"convbert.token_file({str(folder / 'kowiki.txt')!r}, tokenizer)\n"
+            f"convbert.corpus_rows([{str(folder / 'kowiki.txt')!r}], tokenizer, 128)\n"
             "print(json.dumps(time.perf_counter() - begin))")
     seconds = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
     print(f"tokens of {size:.0f} MB: {seconds:.1f} s, {size / seconds:.1f} MB/s")
