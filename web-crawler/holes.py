@@ -261,6 +261,7 @@ QUOTING = re.compile(  # after a quotation on lines of its own
     r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하)")
 GOES_ON = re.compile(  # after a list, or a lost line
     r"(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으?로|을|를|와|과|등이) [가-힣]|등이다")
+FIRST_LETTERS = re.compile("[이라고였입으로을를와과등]")  # of both
 
 
 def torn_beginnings(lines: list[str]) -> list[str]:
@@ -269,9 +270,10 @@ def torn_beginnings(lines: list[str]) -> list[str]:
     last = ""
     for line in lines:
         bare = line.strip()
-        torn = QUOTING.match(bare) or (
-            GOES_ON.match(bare) and not ENDED.search(last) and not SIGNS.search(last))
-        out.append(HOLE + bare if last and torn else line)
+        if last and FIRST_LETTERS.match(bare) and (QUOTING.match(bare) or (
+                GOES_ON.match(bare) and not ENDED.search(last) and not SIGNS.search(last))):
+            line = HOLE + bare
+        out.append(line)
         last = bare or last
     return out
 

@@ -95,8 +95,9 @@ POWER = re.compile(  # 10<sup>3</sup> is not 103, nor 2<sup>''n''</sup> 2n; but 
     r"(?=(?:''+)?(?:[\d−–-]|\+\d|&minus;|&ndash;|&#8722;)|''[a-zπ]|\[\[[^\[\]|]*\|[\d−-]"
     r"|(?![aeor]</)[a-z](?:[-+−]\d+)?</sup)", re.I)
 BASE = re.compile(r"(?<=\d)<sub\b[^<>]*>(?=\d+</sub)", re.I)  # 1010<sub>2</sub> is not 10102
-MIXED = re.compile(  # 5{{frac|1|2}} is not 51/2
-    r"(?<=\d)(?:<sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>|(?=\{\{(?:s?frac|분수)\|))", re.I)
+# 5{{frac|1|2}} is not 51/2.  What begins with a plain sign is found fast.
+MIXED_TEMPLATE = re.compile(r"\{\{(?<=\d\{\{)(?=(?:s?frac|분수)\|)", re.I)
+MIXED_TAGS = re.compile(r"<(?<=\d<)sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>", re.I)
 INLINE = re.compile(r"\binline\b|\benclose\s*=\W*none", re.I)
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
 BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
@@ -110,7 +111,7 @@ TITLES = set(TAGS) - set(words("""
 
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
-    text = MIXED.sub(lambda found: f" {found[1]}/{found[2]}" if found[1] else " ", text)
+    text = MIXED_TEMPLATE.sub(" {{", text)
     if "<" not in text:
         return text
     text = CODE.sub(code, TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
@@ -123,7 +124,10 @@ def strip_tags(text: str) -> str:
         if not count:
             break
     text = UNCLOSED.sub(HOLE, text)
-    text = BREAK.sub(" ", BASE.sub("_", POWER.sub(r"\1^", READING.sub("", text))))
+    if "<su" in text or "<SU" in text:
+        text = MIXED_TAGS.sub(r" \1/\2", text)
+        text = BASE.sub("_", POWER.sub(r"\1^", text))
+    text = BREAK.sub(" ", READING.sub("", text))
     return TAG.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
 
 
@@ -186,8 +190,13 @@ START_WITHOUT_BRACKET = re.compile(r"ref(?<![<\w/\\-]ref)((?:\s+name=[^<>\n]{0,2
 
 def drop_notes(text: str) -> str:
     """The text without its notes; one that is never closed takes the rest of its line."""
-    text = START_WITHOUT_BRACKET.sub(r"<ref\1>", END_WITHOUT_BRACKET.sub("</ref>", text))
+    if text.count("/ref>") != text.count("</ref>"):
+        text = END_WITHOUT_BRACKET.sub("</ref>", text)
+    if text.count("ref>") > text.count("</ref>") + text.count("<ref>"):
+        text = START_WITHOUT_BRACKET.sub(r"<ref\1>", text)
     marks = list(NOTE.finditer(text))
+    if not marks:
+        return text
     kept: list[str] = []
     start = 0  # where prose goes on
     opened: re.Match[str] | None = None  # the tag that begins the present note
@@ -577,7 +586,8 @@ PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
 SWITCH = re.compile(rf"__(?:[가-힣]+|{'|'.join(names.SWITCHES)})__", re.I)
 DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its meaning" on one line
 INDENTED = re.compile(rf"^([*#:]*:[ \t]*{HOLE}[ \t]*[.,]?)[ \t]+(?=[가-힣])", re.M)
-BULLET = re.compile(r"^(?:-{4,}|[*#:;])[*#:;]*[ \t]*", re.M)  # or a rule
+RULE = re.compile(r"^-{4,}", re.M)
+BULLET = re.compile(r"^[*#:;]+[ \t]*", re.M)
 
 
 def drop_tables(text: str) -> str:
@@ -612,11 +622,14 @@ def lines_of(text: str) -> list[str]:
     if "//" in text or "mailto:" in text:
         text = URL.sub(ADDRESS, EXTERNAL.sub(lambda match: match[1] or ADDRESS, text))
         text = AROUND_ADDRESS.sub(ADDRESS, text)
-    text = SWITCH.sub("", text)
+    if "__" in text:
+        text = SWITCH.sub("", text)
     if HOLE in text:
         text = INDENTED.sub(r"\1\n", text)
     if ";" in text:
         text = DEFINITION.sub(r"\1: ", text)
+    if "----" in text:
+        text = RULE.sub("", text)
     text = BULLET.sub("", text)
     text = PLAIN_LINK.sub(lambda match: match[2] or match[1], text)  # most links, ten times as fast
     if BRACKETS.search(text):
@@ -656,22 +669,33 @@ def mostly_hangul(line: str) -> bool:
 
 def tidy(text: str) -> list[str]:
     """The lines of a text whose templates and links are gone: no markup, no entities, no marks."""
-    text = BROKEN_LINK.sub("", re.sub(r"\{\{[^\n]*", HOLE, text))
-    text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
+    if "{{" in text or "[[" in text:
+        text = BROKEN_LINK.sub("", re.sub(r"\{\{[^\n]*", HOLE, text))
+    if "''" in text:
+        text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
     if "&" in text:
         text = INVISIBLE_ENTITY.sub("", html.unescape(text))
     text = without_remnants(text)
-    lines = mend(CODE_LINES.sub(drop_code, text))
-    if LESS in text or any(REMNANT.search(line) for line in lines):
+    if "\n " in text or "\n\t" in text or text[:1] in (" ", "\t"):
+        text = CODE_LINES.sub(drop_code, text)
+    lines = mend(text)
+    if has_remnants("\n".join(lines)) or LESS in text:
         lines = [without_remnants(line).replace(LESS, "<") for line in lines]
         lines = [" ".join(line.split()) for line in lines]
     return [line for line in lines if WORDED.search(line) and not RESIDUE.match(line)]
 
 
+def has_remnants(text: str) -> bool:
+    """Whether there may be something for `without_remnants` to do."""
+    return LESS in text or "{{" in text or "}}" in text or "[[" in text or "]]" in text
+
+
 def without_remnants(text: str) -> str:
     """The text without pairs of brackets and tags of <ref>, even if they come about on the way."""
     for _ in range(20):
-        text, count = REMNANT.subn("", text)
-        if not count:
+        before = text
+        if has_remnants(text):
+            text = REMNANT.sub("", text)
+        if text == before:
             return text
     return re.sub(rf"[\[\]{{}}{LESS}]", "", text)
