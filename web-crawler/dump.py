@@ -5,7 +5,6 @@ many. Memory does not grow with its length.
 """
 
 import bz2
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,13 +46,11 @@ class Page:
     date: str = ""  # of the revision, 2026-11-01T00:00:00Z
     model: str = ""  # of the text, "wikitext" for articles; old exports do not say
     text: str = ""
-    sha1: str = ""  # of the text, in base 36, by the dump
     redirect: bool = False
     hidden: bool = False  # the text was removed from the public eye
     # What becomes of it:
     dropped: str | None = None  # why it gives no article
     lines: list[str] = field(default_factory=list)  # its plain text
-    sha1_differs: bool = False  # the text is not the one that `sha1` was made from
 
 
 ATTRIBUTES = {  # parent and element: the attribute of Page that its text becomes
@@ -64,7 +61,6 @@ ATTRIBUTES = {  # parent and element: the attribute of Page that its text become
     ("revision", "timestamp"): "date",
     ("revision", "model"): "model",
     ("revision", "text"): "text",
-    ("revision", "sha1"): "sha1",
     ("namespaces", "namespace"): "prefix",  # not of a page: a name in the head of the dump
 }
 
@@ -114,7 +110,6 @@ class PageParser:
             self.page.redirect = True
         elif self.wanted == "text":
             self.page.hidden = "deleted" in attributes
-            self.page.sha1 = attributes.get("sha1", "")
         elif self.wanted == "prefix":
             self.key = attributes.get("key", OTHER)
 
@@ -127,8 +122,6 @@ class PageParser:
         value = "".join(self.pieces) if self.wanted else ""
         if self.wanted == "prefix":
             self.namespaces[value.casefold()] = self.key
-        elif self.wanted == "sha1":  # where a page has several texts, this is the SHA-1 of all
-            self.page.sha1 = self.page.sha1 or value
         elif self.wanted:
             setattr(self.page, self.wanted, value)
         self.wanted = None
@@ -195,13 +188,3 @@ def why_not(page: Page) -> str | None:
         if applies:
             return reason
     return None
-
-
-def text_sha1(text: str) -> str:
-    """The SHA-1 of a text as dumps write it: 31 digits of base 36."""
-    number = int(hashlib.sha1(text.encode()).hexdigest(), 16)
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return digits.rjust(31, "0")

@@ -256,12 +256,11 @@ SLASH = re.compile(rf" ?/ ?{GAP}(?=[,;)）])|(?<=[(（]){GAP} ?/ ?")  # (영어:
 SENTENCE_END = re.compile(
     r"(?<=[^A-Z\d\s][.!?])\s+|(?<=\d{2}[.!?])\s+(?=[가-힣])|(?<=[.!?][\"'”’」』)\]])\s+")
 SIGNS = re.compile(rf"[{MARKS}]|\(,|\( | \)|,\)")
-QUOTING = re.compile(  # after a quotation on lines of its own
-    r"이?라(?:고|는|며|면서)(?: |도 )"
-    r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하)")
-GOES_ON = re.compile(  # after a list, or a lost line
-    r"(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으?로|을|를|와|과|등이) [가-힣]|등이다")
-FIRST_LETTERS = re.compile("[이라고였입으로을를와과등]")  # of both
+TORN = re.compile(  # what goes on after a quotation on lines of its own; or after a list
+    r"\s*(?:(?P<quoting>이?라(?:고|는|며|면서)(?: |도 )"
+    r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하))"
+    r"|(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으?로|을|를|와|과|등이) [가-힣]|등이다)")
+SOME_TORN = re.compile(rf"\n{TORN.pattern}")
 
 
 def torn_beginnings(lines: list[str]) -> list[str]:
@@ -269,12 +268,11 @@ def torn_beginnings(lines: list[str]) -> list[str]:
     out: list[str] = []
     last = ""
     for line in lines:
-        bare = line.strip()
-        if last and FIRST_LETTERS.match(bare) and (QUOTING.match(bare) or (
-                GOES_ON.match(bare) and not ENDED.search(last) and not SIGNS.search(last))):
-            line = HOLE + bare
+        torn = TORN.match(line) if last else None
+        if torn and (torn["quoting"] or not (ENDED.search(last) or SIGNS.search(last))):
+            line = HOLE + line.lstrip()
         out.append(line)
-        last = bare or last
+        last = line.strip() or last
     return out
 
 
@@ -283,8 +281,10 @@ def mend(text: str) -> list[str]:
 
     A sentence that lacks a word goes, and so do lines of formulas alone. Runs of blanks become one.
     """
-    lines = torn_beginnings(text.split("\n"))
-    text = "\n".join(lines)
+    lines = text.split("\n")
+    if SOME_TORN.search(text):
+        lines = torn_beginnings(lines)
+        text = "\n".join(lines)
     if not SIGNS.search(text):
         return [" ".join(line.split()) for line in lines]
     if HOLE in text or FORMULA in text or LOST in text:

@@ -148,8 +148,8 @@ def start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def convert(texts: list[str]) -> list[tuple[list[str], str | None, str]]:
-    """(lines, reason for which there are none or None, SHA-1 in base 36) of each wikitext.
+def convert(texts: list[str]) -> list[tuple[list[str], str | None]]:
+    """(lines, reason for which there are none or None) of each wikitext.
 
     A page of dump.MAX_TEXT characters takes seconds at most, whatever it holds: each step of
     wikitext.py is linear in its length.
@@ -161,7 +161,7 @@ def convert(texts: list[str]) -> list[tuple[list[str], str | None, str]]:
             lines = [" ".join(line.split()) for line in wikitext.to_text(text) if line.strip()]
         except Exception as error:  # whatever a parser may do to one page of a million
             reason = f"failed: {type(error).__name__}"
-        results.append((lines, reason, dump.text_sha1(text)))
+        results.append((lines, reason))
     return results
 
 
@@ -210,10 +210,9 @@ def from_dump(args: Namespace, done: int) -> Iterator[list[Page]]:
 def converted(batch: list[Page], future: concurrent.futures.Future) -> list[Page]:
     """The batch, with what the workers have made of its articles."""
     articles = [page for page in batch if not page.dropped]
-    for page, (lines, reason, sha1) in zip(articles, future.result()):
+    for page, (lines, reason) in zip(articles, future.result()):
         page.lines = lines
         page.dropped = reason
-        page.sha1_differs = page.sha1 not in ("", sha1)
     return batch
 
 
@@ -239,7 +238,7 @@ class Articles:
         there = self.part.stat().st_size
         if self.state.get("origin") != origin or self.state["bytes"] > there:
             self.state = {"origin": origin, "pages": 0, "articles": 0, "dropped": {},
-                          "sha1_differs": 0, "characters": 0, "bytes": 0, "stored": 0, "seconds": 0,
+                          "characters": 0, "bytes": 0, "stored": 0, "seconds": 0,
                           "complete": False}
         else:
             print(f"extract: goes on after {self.state['pages']:,} pages")
@@ -253,7 +252,6 @@ class Articles:
         state = self.state
         state["pages"] += len(batch)
         for page in batch:
-            state["sha1_differs"] += page.sha1_differs
             if page.dropped:
                 state["dropped"][page.dropped] = state["dropped"].get(page.dropped, 0) + 1
                 continue

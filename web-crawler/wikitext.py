@@ -114,8 +114,10 @@ def strip_tags(text: str) -> str:
     text = MIXED_TEMPLATE.sub(" {{", text)
     if "<" not in text:
         return text
-    text = CODE.sub(code, TITLE.sub(title_or_tag(text), OPAQUE.sub(opaque, text)))
-    text = drop_notes(text)
+    page, text = text, OPAQUE.sub(opaque, text)
+    if TITLE.search(text):
+        text = TITLE.sub(title_or_tag(page), text)
+    text = drop_notes(CODE.sub(code, text))
     if "<" not in text:
         return text
     for _ in range(4):  # once for what is nested in itself

@@ -2,7 +2,6 @@
 
 import bz2
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -71,15 +70,7 @@ def read_json(path):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def base36_sha1(text):
-    number, digits = int(hashlib.sha1(text.encode()).hexdigest(), 16), ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-    return digits.rjust(31, "0")
-
-
-def page(number, text, title=None, namespace=0, model="wikitext", sha1=None, revision=1,
+def page(number, text, title=None, namespace=0, model="wikitext", revision=1,
          tag="<text>{}</text>"):
     """A <page>, as a dump has it."""
     return (f"<page><title>{title or f'문서 {number}'}</title><ns>{namespace}</ns>"
@@ -87,7 +78,7 @@ def page(number, text, title=None, namespace=0, model="wikitext", sha1=None, rev
             f"<id>{revision}</id><timestamp>2026-11-01T00:00:00Z</timestamp>"
             "<contributor><username>u</username>"
             f"<id>77</id></contributor><model>{model}</model>{tag.format(escape(text))}"
-            f"<sha1>{sha1 or base36_sha1(text)}</sha1></revision></page>\n")
+            f"<sha1>{'0' * 31}</sha1></revision></page>\n")
 
 
 PROSE = ("이 문서는 {}번째 문서이며, 시험에만 쓰려고 지어낸 짧은 글이다. "

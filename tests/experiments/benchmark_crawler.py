@@ -24,7 +24,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web-crawler"))
-from dump import read_pages, text_sha1, why_not
+from dump import read_pages, why_not
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "web-crawler/sample/kowiki-sample.xml"
@@ -54,7 +54,6 @@ def write_dump(path, sources, megabytes):
                 "      <timestamp>2026-11-01T00:00:00Z</timestamp>\n      <model>wikitext</model>\n"
                 f'      <text bytes="{len(text.encode())}" xml:space="preserve">'
                 f"{escape(text)}</text>\n"
-                f"      <sha1>{text_sha1(text)}</sha1>\n"
                 "    </revision>\n  </page>\n") + len(text.encode()) - len(text)
         file.write("</mediawiki>\n")
     return path.stat().st_size / 1e6
