@@ -338,9 +338,10 @@ class ConvBertSelfAttention(SelfAttention):
         q = self.split_heads(self.query(x))  # [B, N, T, D]
         attended = self.attend(q, x, mask)  # [B, N, T, D]
 
-        visible = mask[..., None] if mask is not None and self.mask_padding else None  # [B, T, 1]
-        if visible is not None:
-            x = x * visible  # spans see zeros at padding
+        visible = None
+        if mask is not None and self.mask_padding:
+            visible = mask[..., None]  # [B, T, 1] false at padding
+            x = x * visible  # so that spans see zeros there
         u = self.values(x)  # [B, T, A]
         if visible is not None:
             u = u * visible  # where the bias of W_u made them nonzero
@@ -876,8 +877,6 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
     width = length - 2
     most = 2 * width * (limit or sys.maxsize)  # bytes
     for path in texts:
-        if not os.path.isfile(path):
-            raise UserError(f"{path}: no such corpus")
         with open(path, encoding=text_encoding(path)) as file:
             while len(tokens) < most and (lines := file.readlines(1 << 18)):  # characters
                 pieces = tokenizer.encode([line.strip() for line in lines])
@@ -1482,7 +1481,7 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
 def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple]:
     for number, line in lines:
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=lambda name: None)  # NaN, as pandas writes it
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
@@ -1610,7 +1609,7 @@ def clean_label(value: Any, where: str, may_lack: bool) -> str:
     if isinstance(value, (list, dict)):
         shown = reprlib.repr(value)
         raise UserError(f"{where}: label {shown} is neither a word nor a whole number")
-    name = "" if value is None or value != value else str(value).strip()
+    name = "" if value is None else str(value).strip()
     if not name and not may_lack:
         raise UserError(f"{where}: has no label")
     if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?", name):
@@ -1622,7 +1621,7 @@ def clean_label(value: Any, where: str, may_lack: bool) -> str:
 
 def clean_scores(value: Any, where: str) -> dict[str, float]:
     """Soft labels, {class: probability}, made to sum to exactly 1; {} for none.  UserError."""
-    if value is None or value != value:
+    if value is None:
         return {}
     try:
         scores = {str(name): float(p) for name, p in value.items()}
@@ -1845,7 +1844,7 @@ def decoded(line: bytes) -> tuple[str, str]:
 #
 # A file or a folder gets its name only when it is whole.  Nothing loaded runs code (weights_only).
 RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json",
-           "test.jsonl", "spiece.model")
+           "test.jsonl", Tokenizer.FILE)
 FREE = {  # options that may differ between two parts of a run; the model itself is compared
     "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
     "logging_steps", "save_steps", "save_total_limit", "given", "text", "layer", "all_scores",

@@ -947,6 +947,15 @@ def test_a_nul_is_no_end_of_a_table(tmp_path):
     assert read(tmp_path / "a.csv")[:2] == (["가\ufffd나", "다"], ["x", "y"])
 
 
+def test_nan_in_json_lines_is_nothing(plain, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "n": NaN}\n{"text": "b", "n": 1}\n', encoding="utf-8")
+    found = lines_of(predict(plain, "--test_file", path).out)  # refuses NaN, which is no JSON
+    assert [row["n"] for row in found] == [None, 1]
+    path.write_text('{"text": "a", "label": NaN}\n', encoding="utf-8")
+    assert "line 1: has no label" in refusal(convbert.read_examples, path, ARGS)
+
+
 def test_an_empty_text_of_a_single_column_is_answered(plain, tmp_path):
     (tmp_path / "a.csv").write_text('text\n좋다\n""\n나쁘다\n\n', encoding="utf-8")
     found = lines_of(predict(plain, "--test_file", tmp_path / "a.csv").out)

@@ -36,8 +36,7 @@ HALF_WIDTH_JAMO = r"[\x{FFA0}-\x{FFDC}]"
 
 # ---- Reading a model -----------------------------------------------------------------------------
 def load(model: bytes, path: Path) -> "SentencePieceProcessor":
-    """A processor by the bytes of a SentencePiece model. UserError, with its path, if it is none.
-    """
+    """A processor by the bytes of the SentencePiece model `path`. UserError if it is none."""
     import sentencepiece
 
     try:
