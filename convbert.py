@@ -2180,6 +2180,10 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
                 before[number] = signal.signal(number, hear)
     try:
         yield heard
+    except Exception:
+        if WORLD > 1:  # torchrun's SIGTERM after a death must not be faster than the error's line
+            before.clear()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: one that is not Python's

@@ -67,6 +67,26 @@ def test_run_with_a_dead_process_says_so_and_goes_on_with_one_process(data, tmp_
     assert losses(tmp_path / "killed") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
 
 
+DYING = """
+import os, signal, convbert
+try:
+    with convbert.heard_signals():
+        raise RuntimeError("Connection closed by peer")
+except RuntimeError:
+    os.kill(os.getpid(), signal.SIGTERM)  # torchrun's, when another process has died
+    print("alive")
+"""
+
+
+def test_sigterm_after_a_death_does_not_cut_off_the_error():
+    environment = os.environ | {"PYTHONPATH": str(convbert.ROOT)}
+    for world, code in (("2", 0), ("1", -signal.SIGTERM)):
+        run = subprocess.run([sys.executable, "-c", DYING], capture_output=True, text=True,
+                             env=environment | {"WORLD_SIZE": world}, timeout=120)
+        assert run.returncode == code, run.stderr
+        assert ("alive" in run.stdout) == (world == "2")
+
+
 def test_batches_that_processes_cannot_share_are_told(data, tmp_path):
     process = torchrun(command("mlm", data), tmp_path / "run")
     _, err = process.communicate(timeout=300)
