@@ -40,11 +40,11 @@ dw_j [H] weighs the channels of a neighbour, and W_pw [A, H] mixes them.  Every 
 too, which is not written.  o_t is a weighted mean of K values, as a_t is one of all T: hence the
 softmax.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
 channels of all heads.  BERT would have 2N heads of attention; the paper calls the narrower q, k and
-v a bottleneck.  It writes as if the convolution took the v of attention, but its code and its
-counts of parameters have the W_u.
+v a bottleneck.  Its text convolves the v of attention; its code and its counts of parameters have a
+projection of their own, W_u.
 
-Sections 1 to 4 are the paper.  Sections 5 to 7 train and use the model.  The others are machinery:
-tables of texts, folders, devices, options.
+Sections 1 to 4 of this file are the paper.  Sections 5 to 7 train and use the model.  The others
+are machinery: tables of texts, folders, devices, options.
 
 Departures from the authors' code:
   - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
@@ -142,7 +142,7 @@ class ConvBertConfig:
     embedding_size: int = 128
     hidden_size: int = 256
     num_hidden_layers: int = 12
-    num_attention_heads: int = 4  # BERT's, of which attention keeps N = 4 / head_ratio
+    num_attention_heads: int = 4  # of a BERT this wide; attention keeps N = 4 // head_ratio
     intermediate_size: int = 1024
     head_ratio: int = 2  # another one changes N and D, but A stays H/2, as in Hugging Face
     conv_kernel_size: int = 9
@@ -245,7 +245,7 @@ def convolve(values: Tensor, kernels: Tensor) -> Tensor:
     channels of the head share, or [1, N, T, K] if all texts share them.  Returns [B, N, T, D].
     """
     if band_is_faster(values):
-        return convolve_by_band(values, kernels)  # the same as one matrix product: section 10
+        return convolve_by_band(values, kernels)  # the same in one product: section 10 of this file
     T, K = kernels.shape[-2:]
     padded = F.pad(values, (0, 0, K // 2, K // 2))  # [B, N, T+K-1, D]
     output = torch.zeros_like(values)
@@ -264,7 +264,7 @@ class SeparableConv1D(nn.Module):
     def __init__(self, config: ConvBertConfig, A: int):
         super().__init__()
         H, K = config.hidden_size, config.conv_kernel_size
-        # two nn.Conv1d, with faster forms in section 10
+        # two nn.Conv1d, with faster forms in section 10 of this file
         self.depthwise = DepthwiseConv1d(H, H, K, padding=K // 2, groups=H, bias=False)
         self.pointwise = PointwiseConv1d(H, A, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(A, 1))  # Hugging Face's name and shape
@@ -277,9 +277,9 @@ class SeparableConv1D(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """N heads of self-attention: a = softmax(q kᵀ / √D) v.  Alone it is BERT's, to compare with."""
+    """N heads of self-attention: a = softmax(q kᵀ / √D) v.  With conv_type noconv it is BERT's."""
 
-    branches = 1  # what shares the width H: attention, and a convolution where there is one
+    branches = 1  # attention has all H channels; 2: a convolution has half of them
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
@@ -288,7 +288,7 @@ class SelfAttention(nn.Module):
         self.query = nn.Linear(H, A)
         self.key = nn.Linear(H, A)
         self.value = nn.Linear(H, A)
-        self.dropout = Dropout(config.attention_probs_dropout_prob)  # nn.Dropout: section 10
+        self.dropout = Dropout(config.attention_probs_dropout_prob)  # as nn.Dropout
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B, T, H]; mask, bool [B, T], false at padding -> [B, T, A]"""
@@ -538,9 +538,8 @@ class ConvBertEncoder(nn.Module):
 def init_weights(module: nn.Module, std: float) -> None:
     """Normal(0, std) cut off at two std, as in BERT; biases are 0.
 
-    Depthwise kernels have a std of 1/K, as in the authors' code.  For neighbours that are
-    independent the sum of K terms has √K times the std of one: at K = 9 about a third of a token's
-    size, and with 0.02 about a seventeenth.
+    Depthwise kernels have a std of 1/K, as in the authors' code.  The sum over K independent tokens
+    then has 1/√K of a token's std, a third at K = 9.  With 0.02 it would have a seventeenth.
     """
     if not isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         return
@@ -682,7 +681,7 @@ class ConvBertGeneratorPredictions(nn.Module):
 
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
-    """Masked language model (Devlin et al. 2019): the mean of −log p(token that was chosen).
+    """Masked language model (Devlin et al. 2019): the mean of −log p(original token).
 
     The output layer's weights are the word embeddings.
     """
@@ -752,7 +751,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         original = torch.where(labelled, labels, input_ids)  # [B, T]
         corrupted = original.clone()  # [B, T]
         corrupted[labelled] = draw(guess.logits)  # [M]
-        replaced = corrupted != original  # [B, T] a token drawn right counts as original
+        replaced = corrupted != original  # [B, T] not where the draw is the original token
 
         hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
         logits = self.discriminator_predictions(hidden).float()  # [B, T]
@@ -873,18 +872,20 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
     text that is missing or too short.
     """
     tokens = bytearray()  # two for a token: it grows without a second copy
-    before = np.array([tokenizer.pad])  # the token before a block of lines
+    before = np.array([tokenizer.sep])  # the token before a block of lines
     width = length - 2
     most = 2 * width * (limit or sys.maxsize)  # bytes
     for path in texts:
         with open(path, encoding=text_encoding(path)) as file:
-            while len(tokens) < most and (lines := file.readlines(1 << 18)):  # characters
+            lines = [""]  # where a text begins, so does a document
+            while len(tokens) < most and lines:
                 pieces = tokenizer.encode([line.strip() for line in lines])
                 ids = np.concatenate([before, *(p if len(p) else [tokenizer.sep] for p in pieces)])
                 # of several [SEP] in a row the first is kept, also where a block ends between them
                 again = (ids[1:] == tokenizer.sep) & (ids[:-1] == tokenizer.sep)
                 tokens += ids[1:][~again].astype(np.uint16).tobytes()
                 before = ids[-1:]
+                lines = file.readlines(1 << 18)  # characters
     count = min(len(tokens), most) // (2 * width)
     if count < 2:
         raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
@@ -981,7 +982,7 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
     For another optimizer: it needs defaults, param_groups, step, zero_grad, state_dict and
     load_state_dict.  The loop sets lr to `scale` times the rate of the moment, so every group needs
     a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The state
-    may hold tensors, numbers, lists and dictionaries: a checkpoint of more cannot be read.
+    may hold tensors, numbers, lists and dictionaries: checkpoints are loaded with weights_only.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
@@ -1023,7 +1024,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # the middle of the update; at its start the first has rate 0
+        done += 0.5 / args.max_steps  # its middle: else the first update would have rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1102,7 +1103,7 @@ def train(args: Namespace, folder: "RunFolder", model: ConvBertPreTrainedModel,
             optimizer.zero_grad()
 
             tokens = sum(batch["input_ids"].ne(pad).sum().item() for _, batch in parts)
-            # all processes must agree on the clock, which ends the run, and on a wish to leave
+            # all processes must agree on the clock, which ends the run, and on whether to leave
             loss, tokens, progress.seconds, leave = mean_over_processes(
                 loss, tokens, time.perf_counter() - began, len(heard), device=args.device)
             progress.step += 1
@@ -1279,7 +1280,7 @@ def finetune(args: Namespace) -> None:
     for name, part in parts.items():
         texts = [row.text for row in part]
         ids[name], cut = encode_texts(texts, tokenizer, args.max_seq_length)
-        say_cut(cut, len(part), args)
+        say_cut(cut, len(part), f"{name} texts", args)
     lengths = np.array([len(row) for row in ids["train"]])
     targets = class_targets(parts["train"], names, args.hard_label_share)
 
@@ -1310,10 +1311,10 @@ def finetune(args: Namespace) -> None:
         finish(args, model, tokenizer, progress, scores)
 
 
-def say_cut(cut: int, count: int, args: Namespace) -> None:
+def say_cut(cut: int, count: int, what: str, args: Namespace) -> None:
     if cut:
-        print(f"{cut:,} of {count:,} texts were longer than --max_seq_length {args.max_seq_length} "
-              "and were cut", file=sys.stderr)
+        print(f"{cut:,} of {count:,} {what} were longer than --max_seq_length "
+              f"{args.max_seq_length} and were cut", file=sys.stderr)
 
 
 def evaluate(args: Namespace) -> None:
@@ -1326,7 +1327,7 @@ def evaluate(args: Namespace) -> None:
     test = read_examples(args.test_file, args, args.max_eval_samples)
     answers = hard_targets(test, model.config.id2label)
     ids, cut = encode_texts([row.text for row in test], tokenizer, args.max_seq_length)
-    say_cut(cut, len(test), args)
+    say_cut(cut, len(test), "texts", args)
     scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
     scores["test_file"] = str(args.test_file)
     write_json(args.output_dir / "eval_results.json", scores)
@@ -1415,7 +1416,7 @@ def predict(args: Namespace) -> None:
             count += len(rows)
     if count == 0:
         print("there was no text to predict", file=sys.stderr)
-    say_cut(classifier.cut, count, args)
+    say_cut(classifier.cut, count, "texts", args)
 
 
 def visualize(args: Namespace) -> None:
@@ -1651,7 +1652,7 @@ def class_names(examples: list[Example]) -> dict[int, str]:
     if names <= {"0", "1"}:
         return dict(NSMC_LABELS)
     whole = all(re.fullmatch(r"[+-]?\d{1,18}", name) for name in names)
-    return dict(enumerate(sorted(names, key=int if whole else None)))
+    return dict(enumerate(sorted(names, key=lambda name: (int(name) if whole else 0, name))))
 
 
 def class_targets(examples: list[Example], names: dict[int, str],
@@ -1738,7 +1739,8 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     listed = ", ".join([*names.values()][:20]) + (", ..." if len(names) > 20 else "")
     print(f"{path}: {len(names)} classes ({listed}); rows: {sizes}", file=sys.stderr)
-    if names == NSMC_LABELS:
+    labels = {row.label for part in parts.values() for row in part if row.label}
+    if names == NSMC_LABELS and labels & {"0", "1"}:
         print("labels 0 and 1 are called negative and positive", file=sys.stderr)
     for name, part in parts.items():
         if empty := sum(not row.text.strip() for row in part):
@@ -1749,7 +1751,6 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
             print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
     counts = Counter(row.label for row in parts["train"] if row.label)
     taught = {*counts, *(name for row in parts["train"] for name in row.scores)}
-    labels = {row.label for part in parts.values() for row in part if row.label}
     for name in labels - taught:
         print(f"no row to train on has the label {name!r}", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
@@ -2190,7 +2191,7 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
 
 
 def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
-    """The means of what each process gives.  None goes on before all have come here."""
+    """The means of what the processes give.  It is a barrier too: each waits here for all."""
     if WORLD == 1:
         return list(numbers)
     total = torch.tensor(numbers, dtype=torch.float64, device=device)
@@ -2407,7 +2408,8 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
     },
     "length (pretrain, finetune), one of": {
         "max_steps": (int, None, "Updates."),
-        "num_train_epochs": (float, None, "Passes over the data.  [1; finetune 2]"),
+        "num_train_epochs": (float, None, "Passes over the data.  [1, but at least 100 updates; "
+                             "finetune 2, but at least 600]"),
         "max_minutes": (float, None, "Minutes; the learning rate reaches 0 as they end."),
     },
     "output (pretrain, finetune)": {

@@ -198,7 +198,7 @@ def row_tokens(lines, processor):
     sep, tokens = processor.piece_to_id("[SEP]"), []
     for line in lines:
         pieces = processor.encode(line.strip()) or [sep]
-        tokens += pieces[1:] if pieces[0] == sep == (tokens or [None])[-1] else pieces
+        tokens += pieces[1:] if pieces[0] == sep == (tokens or [sep])[-1] else pieces
     return tokens
 
 
@@ -234,6 +234,16 @@ def test_the_first_line_that_is_not_utf8_is_told(folder, tokenizer, lines, bad, 
         convbert.corpus_rows([text_file(folder, b"\n".join(raw))], tokenizer, 8)
 
 
+def test_a_document_does_not_go_on_in_the_next_corpus(folder, tokenizer, processor):
+    paths = [folder / name for name in ("one.txt", "two.txt", "three.txt")]
+    for path, text in zip(paths, ("\n\n하나 둘 셋\n", "넷 다섯\n\n\n", "\n여섯 일곱")):
+        path.write_text(text, encoding="utf-8")
+    tokens = convbert.corpus_rows(paths, tokenizer, 5).ravel().tolist()
+    parts = [processor.encode(text) for text in ("하나 둘 셋", "넷 다섯", "여섯 일곱")]
+    expected = [*parts[0], tokenizer.sep, *parts[1], tokenizer.sep, *parts[2]]
+    assert tokens == expected[: len(tokens)] and len(expected) - len(tokens) < 3
+
+
 # ---- Rows
 
 def test_rows_are_full_and_in_the_order_of_the_text(corpus, tokenizer, processor):
@@ -247,7 +257,8 @@ def test_rows_are_full_and_in_the_order_of_the_text(corpus, tokenizer, processor
 def test_rows_of_two_corpora_follow_each_other(corpus, tokenizer, processor, tmp_path):
     second = tmp_path / "second.txt"
     second.write_text("영화는 정말 재미있었다.\n" * 100, encoding="utf-8")
-    tokens = reference_tokens(corpus, processor) + reference_tokens(second, processor)
+    tokens = reference_tokens(corpus, processor)
+    tokens += [tokenizer.sep] * (tokens[-1] != tokenizer.sep) + reference_tokens(second, processor)
     assert all_tokens(convbert.corpus_rows([corpus, second], tokenizer, 34), tokens)
 
 

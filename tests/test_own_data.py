@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import select
 import shutil
 import subprocess
@@ -260,6 +261,18 @@ def test_empty_texts_and_the_names_of_0_and_1_are_said(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "10 of the train texts are empty" in err and "10 of the dev texts are empty" in err
     assert "labels 0 and 1 are called negative and positive" in err
+    words = [(text, ("negative", "positive")[int(label)]) for text, label in rows[1:]]
+    write_csv(path, [("text", "label"), *words])
+    convbert.split_examples(Namespace(**vars(ARGS), train_file=path, validation_file=path,
+                                      test_file=None, test=False, max_train_samples=None,
+                                      max_eval_samples=None))
+    err = capsys.readouterr().err
+    assert "(negative, positive)" in err and "are called" not in err
+
+
+def test_numbers_that_are_equal_have_one_order():
+    rows = [convbert.Example("", "글", label, {}) for label in ("1", "01", "2", "001") * 2]
+    assert [*convbert.class_names(rows).values()] == ["001", "01", "1", "2"]
 
 
 def test_a_label_unknown_to_the_training_file_is_told_with_its_line(config, tmp_path):
@@ -687,7 +700,8 @@ def test_cut_texts_are_counted(plain, tmp_path, config):
     rows = [(f"{i} {long * (i == 5)}", "01"[i % 2]) for i in range(110)]
     train = write_csv(tmp_path / "a.csv", [("text", "label"), *rows])
     result = tuned(config, train, tmp_path / "run", "--max_steps", 1, "--no-test")
-    assert result.err.count("were cut") == 1 and "1 of " in result.err
+    assert result.err.count("were cut") == 1
+    assert re.search(r"1 of \d+ (train|dev) texts", result.err)
 
 
 def test_text_that_looks_like_an_option(plain):
