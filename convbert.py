@@ -218,7 +218,7 @@ class ConvBertConfig:
         """
         path = Path(path) if Path(path).suffix == ".json" else Path(path, "config.json")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8-sig"))
             if values.get("model_type", "convbert") != "convbert":
                 raise UserError("not a ConvBERT model's")
             names = [item.name for item in fields(cls)]
@@ -600,7 +600,10 @@ class ConvBertPreTrainedModel(nn.Module):
         return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """Writes config.json and model.safetensors.  Each is whole at every moment."""
+        """Writes config.json and model.safetensors.  Each is whole at every moment.
+
+        `Tokenizer.save` adds the vocabulary, without which transformers would make one up.
+        """
         config = {"model_type": "convbert", "architectures": [type(self).__name__],
                   **asdict(self.config), "label2id": self.config.label2id}
         write_json(Path(folder, "config.json"), config)
@@ -1343,6 +1346,7 @@ class Classifier:
 
     Takes a text or a list of texts.  Returns for each its class and the probability of it, in the
     form of transformers' pipeline.  The answer does not depend on what else is in the list.
+    `cut` counts the texts that were longer than max_seq_length and lost their end.
     """
 
     def __init__(self, model: ConvBertForSequenceClassification, tokenizer: Tokenizer,
@@ -1353,7 +1357,7 @@ class Classifier:
         self.model, self.tokenizer = model, tokenizer
         self.max_seq_length = min(max_seq_length, model.config.max_position_embeddings)
         self.batch_size, self.precision = batch_size, precision
-        self.cut = 0  # texts that were longer than max_seq_length
+        self.cut = 0
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: str | None = None,
@@ -1855,16 +1859,20 @@ INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields FILE.tmp.  At the end it is flushed to the disk and renamed to FILE."""
+    """Yields FILE.PROCESS.tmp.  At the end it is flushed to the disk and renamed to FILE."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: a folder or a device; name a file")
     path = Path(os.path.realpath(path))  # through a link, which stays
-    temporary = Path(f"{path}.tmp")
+    temporary = Path(f"{path}.{os.getpid()}.tmp")  # two processes may write to one FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    yield temporary
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     flush_folder(path.parent)
 
 
@@ -1896,7 +1904,7 @@ def write_json(path: Path, value: dict) -> None:
 def read_json(path: Path) -> dict:
     """The object in a JSON file; {} if there is none, or a damaged one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
         return value if isinstance(value, dict) else {}
     except (OSError, ValueError):
         return {}
@@ -1984,6 +1992,8 @@ class RunFolder:
                 raise UserError(f"{here} holds {name}, which the run reads: choose another folder")
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
         if not RANK:
+            for path in self.path.glob("*.*.[0-9]*.tmp"):  # of a process that was killed
+                path.unlink()
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
             for name in ("train_results.json", "test.jsonl") if again else ():
@@ -2249,6 +2259,8 @@ def one_line_errors() -> Iterator[None]:
     """What goes wrong ends the program with one line; status 2 where the user can put it right."""
     if RANK:  # process 0 speaks for all, except of errors
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:  # closed; print would take stdout in its place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):  # not cp949, which Windows would redirect in
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     try:
@@ -2530,6 +2542,7 @@ def settle(args: Namespace) -> None:
     args.device = choose_device(args.device)
     if args.precision == "auto":
         args.precision = choose_precision(args.device)
+        print(f"precision: {args.precision}", file=sys.stderr)
 
 
 def say_unused(args: Namespace) -> None:

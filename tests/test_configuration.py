@@ -24,8 +24,9 @@ def test_a_config_is_read_as_it_was_written(tmp_path):
     config = tiny(conv_type="light", num_groups=2, hidden_dropout_prob=0.25,
                   conv_padding_mask=False, id2label={0: "나쁨", 1: "보통", 2: "좋음"})
     values = dataclasses.asdict(config) | dict(model_type="convbert", torch_dtype="float32")
-    (tmp_path / "some.json").write_text(json.dumps(values))
-    assert ConvBertConfig.from_pretrained(tmp_path / "some.json") == config
+    for encoding in ("utf-8", "utf-8-sig"):  # as older editors on Windows save it
+        (tmp_path / "some.json").write_text(json.dumps(values), encoding=encoding)
+        assert ConvBertConfig.from_pretrained(tmp_path / "some.json") == config
 
 
 def test_a_config_file_without_names_of_classes_has_those_of_transformers(tmp_path):

@@ -711,15 +711,38 @@ def test_text_that_looks_like_an_option(plain):
     check_error(result, "--text", "--option=VALUE")
 
 
-def test_without_stdin_and_in_cp949_a_text_is_answered_in_utf8(plain, tmp_path):
-    """As where output is redirected on a Korean Windows."""
+def answered(plain, *options, redirect="", **environment):
+    """What the command prints; `redirect` is the shell's way to close one of its streams."""
     command = [sys.executable, str(SCRIPT), "--task", "predict", "--model_name_or_path", str(plain),
-               *CHEAP, "--text=좋아요 😀"]
+               *CHEAP, *options]
     done = subprocess.run(
-        ["sh", "-c", 'exec "$@" <&-', "sh", *command], cwd=tmp_path, capture_output=True,
-        env=os.environ | {"PYTHONIOENCODING": "cp949", "PYTHONUTF8": "1"}, timeout=300)
+        ["sh", "-c", f'exec "$@" {redirect}', "sh", *command], capture_output=True, timeout=300,
+        stdin=subprocess.DEVNULL, env=os.environ | {"PYTHONUTF8": "1"} | environment)
     assert done.returncode == 0, done.stderr.decode()
-    assert json.loads(done.stdout.decode("utf-8"))["text"] == "좋아요 😀"
+    return done.stdout.decode("utf-8")
+
+
+def test_answers_are_utf8_where_output_is_redirected_on_a_korean_windows(plain):
+    out = answered(plain, "--text=좋아요 😀", PYTHONIOENCODING="cp949")
+    assert json.loads(out)["text"] == "좋아요 😀"
+
+
+def test_a_text_is_answered_without_stdin(plain):
+    assert json.loads(answered(plain, "--text=좋아요", redirect="<&-"))["text"] == "좋아요"
+
+
+def test_stdout_holds_answers_alone_where_stderr_is_closed(plain):
+    out = answered(plain, "--text=좋아요", "--layer=1", redirect="2>&-")
+    assert json.loads(out)["text"] == "좋아요"
+
+
+def test_two_may_write_to_one_output_file(plain, tmp_path):
+    out = tmp_path / "out.jsonl"
+    with convbert.replacing(out) as temporary:
+        temporary.write_text("the first one's")
+        answered(plain, "--text=좋아요", f"--output_file={out}")
+        assert [row["text"] for row in lines_of(out.read_text("utf-8"))] == ["좋아요"]
+    assert out.read_text() == "the first one's" and [*tmp_path.iterdir()] == [out]
 
 
 def test_no_stdin_and_no_text_is_told(plain, monkeypatch):

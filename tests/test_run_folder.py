@@ -20,6 +20,7 @@ import sys
 import termios
 import threading
 import time
+import types
 from argparse import Namespace
 from multiprocessing import forkserver
 from pathlib import Path
@@ -220,7 +221,7 @@ def has(folder, *names):
 POINTS = {
     "before the first log": lambda f: not records(f),
     "before the first checkpoint": lambda f: steps(f) and not checkpoints(f),
-    "in the middle of a checkpoint": lambda f: has(f, "checkpoint.tmp/model.safetensors.tmp"),
+    "in the middle of a checkpoint": lambda f: [*f.glob("checkpoint.tmp/model.safetensors.*")],
     "before its state": lambda f: (
         has(f, "checkpoint.tmp/tokenizer_config.json")
         and not has(f, "checkpoint.tmp/training_state.pt")),
@@ -591,9 +592,9 @@ def test_no_resume_runs_in_an_empty_folder(data, tmp_path, reference):
     assert results(tmp_path) == reference(options)
 
 
-STRANGERS = (".DS_Store", "train.log", "thesis.tex", "checkpoint-149 2/config.json",
-             "checkpoint-best1/model.safetensors", "checkpoint-/a", "checkpoint-best/a",
-             "checkpoint-1e3", "checkpoint-5.damaged/training_state.pt")
+STRANGERS = (".DS_Store", "train.log", "notes.tmp", "a.b.tmp", "thesis.tex",
+             "checkpoint-149 2/config.json", "checkpoint-best1/model.safetensors", "checkpoint-/a",
+             "checkpoint-best/a", "checkpoint-1e3", "checkpoint-5.damaged/training_state.pt")
 
 
 def test_files_of_others_are_left_alone(data, tmp_path, reference):
@@ -966,6 +967,19 @@ def test_all_is_on_the_disk_before_it_gets_its_name(data, tmp_path, monkeypatch)
         safe[path] = size
         open_names.append(path.parent)
     assert open_names == []
+
+
+def test_folders_are_not_flushed_where_the_system_cannot(tmp_path, monkeypatch):
+    windows = types.SimpleNamespace(name="nt", open=mock.Mock(side_effect=PermissionError))
+    monkeypatch.setattr(convbert, "os", windows)
+    convbert.flush_folder(tmp_path)
+
+
+def test_what_a_killed_process_was_writing_goes(data, tmp_path):
+    left = tmp_path / "model.safetensors.4711.tmp"
+    left.write_text("half")
+    finish(command("mlm", data), tmp_path)
+    assert not left.exists()
 
 
 def test_a_file_that_is_not_written_to_its_end_gets_no_name(tmp_path):

@@ -144,7 +144,7 @@ def result(options, variant, seed):
         if not (folder / "train_results.json").exists():
             continue
         found[task] = {name: value for file in ("train_results.json", "eval_results.json")
-                       for name, value in json.loads((folder / file).read_text()).items()}
+                       for name, value in json.loads((folder / file).read_text("utf-8")).items()}
         speeds = [line["tokens_per_second"] for line in read_metrics(folder) if "loss" in line]
         found[task] |= {"tokens_per_second": statistics.median(speeds)}
     return found
