@@ -95,7 +95,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from numpy import ndarray as Array
-from numpy.random import Generator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from setproctitle import setproctitle
@@ -925,7 +924,8 @@ def text_encoding(path: Path | str) -> str:
     raise UserError(f"{path}, line {number}: neither UTF-8 nor cp949; save it as UTF-8")
 
 
-def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator) -> Array:
+def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float,
+                  rng: np.random.Generator) -> Array:
     """Marks `share` of each row's ordinary tokens, an exact count and at least one: bool [B, T]."""
     ordinary = ~tokenizer.is_special[ids]  # [B, T]
     count = np.maximum(1, np.rint(share * ordinary.sum(1, keepdims=True)))  # [B, 1]
@@ -934,7 +934,7 @@ def choose_tokens(ids: Array, tokenizer: Tokenizer, share: float, rng: Generator
     return ordinary & (rank < count)
 
 
-def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
+def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: np.random.Generator,
               mask_share: float = 0.8, random_share: float = 0.1) -> dict[str, Tensor]:
     """Dynamic masking: rows [B, T−2] -> input_ids, labels, int64 [B, T], −100 where not asked.
 
@@ -955,7 +955,8 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: Generator,
     return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(labels)}
 
 
-def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) -> list[Array]:
+def bucketed(lengths: Array, batch_size: int, rng: np.random.Generator,
+             window: int = 50) -> list[Array]:
     """Indices in batches of like length, which need little padding.
 
     All are shuffled, sorted by length within windows of 50 batches, and the batches are shuffled.
@@ -967,10 +968,9 @@ def bucketed(lengths: Array, batch_size: int, rng: Generator, window: int = 50) 
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def padded(ids: list[Tensor], pad: int, multiple: int = 1) -> dict[str, Tensor]:
+def collate(ids: list[Tensor], pad: int) -> dict[str, Tensor]:
     """A batch as long as its longest text: input_ids and attention_mask, int64 [B, T]."""
     batch = pad_sequence(ids, batch_first=True, padding_value=pad)  # [B, T]
-    batch = F.pad(batch, (0, -batch.size(1) % multiple), value=pad)
     return {"input_ids": batch, "attention_mask": (batch != pad).long()}
 
 
@@ -1211,7 +1211,7 @@ def pretrain(args: Namespace) -> None:
         rows, valid = rows[:-held_out], rows[-held_out:][: args.max_eval_samples]
 
     @torch.no_grad()
-    def evaluate(model: nn.Module) -> dict:
+    def held_out_loss(model: nn.Module) -> dict:
         """The mean loss of the held-out rows.
 
         The same tokens are chosen in every run, and 15 % as in BERT, so that losses can be compared
@@ -1226,18 +1226,18 @@ def pretrain(args: Namespace) -> None:
             total += run_model(model, batch, args.precision).loss.item() * len(part)
         return {"eval_loss": total / len(valid), "eval_samples": len(valid)}
 
-    def epoch_of(rng: Generator) -> list[Array]:
+    def epoch_of(rng: np.random.Generator) -> list[Array]:
         """All rows once, in batches of one size: what is left over waits for the next epoch."""
         B = min(args.batch_size, len(rows))
         order = rng.permutation(len(rows))[: len(rows) // B * B]
         return list(order.reshape(-1, B))
 
-    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
+    def batch_of(indices: Array, rng: np.random.Generator) -> dict[str, Tensor]:
         return mask(rows[indices], share=args.mlm_probability, rng=rng)
 
     batches = Batches(args, epoch_of, batch_of)
     with run_folder(args) as folder:
-        progress = train(args, folder, model, tokenizer, batches, evaluate)
+        progress = train(args, folder, model, tokenizer, batches, held_out_loss)
         before, after = progress.evals[0]["eval_loss"], progress.evals[-1]
         finish(args, model, tokenizer, progress, {"eval_loss_at_start": before} | after)
 
@@ -1255,7 +1255,7 @@ def classify(model: ConvBertPreTrainedModel, ids: list[Tensor], batch_size: int,
     logits = torch.empty(len(ids), len(model.config.id2label))
     for start in range(0, len(order), size):
         part = order[start : start + size]
-        batch = padded([ids[i] for i in part], model.config.pad_token_id)
+        batch = collate([ids[i] for i in part], model.config.pad_token_id)
         logits[part] = run_model(model, batch, precision).logits.cpu()
     return logits
 
@@ -1291,14 +1291,11 @@ def finetune(args: Namespace) -> None:
         logits = classify(model, ids[name], args.batch_size, args.precision)
         return scores_of(logits, answers[name])
 
-    def epoch_of(rng: Generator) -> list[Array]:
+    def epoch_of(rng: np.random.Generator) -> list[Array]:
         return bucketed(lengths, args.batch_size, rng)
 
-    few_shapes = args.device.type == "cuda" and model.config.max_position_embeddings % 8 == 0
-    multiple = 8 if few_shapes else 1
-
-    def batch_of(indices: Array, rng: Generator) -> dict[str, Tensor]:
-        batch = padded([ids["train"][i] for i in indices], tokenizer.pad, multiple)
+    def batch_of(indices: Array, rng: np.random.Generator) -> dict[str, Tensor]:
+        batch = collate([ids["train"][i] for i in indices], tokenizer.pad)
         return batch | {"labels": targets[indices]}
 
     batches = Batches(args, epoch_of, batch_of)

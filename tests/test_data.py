@@ -660,18 +660,16 @@ def encoded(tokenizer):
 def test_batch_is_padded_little_and_masked_there(encoded, tokenizer):
     for indices in ([0], [1, 0], [2, 1, 0], [3, 2]):
         lengths = [len(encoded[i]) for i in indices]
-        for multiple in (1, 8):
-            batch = convbert.padded([encoded[i] for i in indices], tokenizer.pad, multiple)
-            length = -(-max(lengths) // multiple) * multiple
-            assert batch["input_ids"].shape == (len(indices), length)
-            assert batch["attention_mask"].shape == batch["input_ids"].shape
-            assert batch["attention_mask"].sum(1).tolist() == lengths
-            assert torch.equal(batch["attention_mask"] == 0, batch["input_ids"] == tokenizer.pad)
+        batch = convbert.collate([encoded[i] for i in indices], tokenizer.pad)
+        assert batch["input_ids"].shape == (len(indices), max(lengths))
+        assert batch["attention_mask"].shape == batch["input_ids"].shape
+        assert batch["attention_mask"].sum(1).tolist() == lengths
+        assert torch.equal(batch["attention_mask"] == 0, batch["input_ids"] == tokenizer.pad)
 
 
 def test_batch_holds_cls_text_sep(encoded, tokenizer, processor):
     text = processor.encode(TEXTS[2])
-    ids = convbert.padded([encoded[2], encoded[1]], tokenizer.pad)["input_ids"].tolist()
+    ids = convbert.collate([encoded[2], encoded[1]], tokenizer.pad)["input_ids"].tolist()
     assert ids[0] == [tokenizer.cls, *text, tokenizer.sep]
     assert ids[1][:3] == [tokenizer.cls, tokenizer.sep, tokenizer.pad]
 

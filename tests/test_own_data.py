@@ -303,7 +303,7 @@ def test_soft_labels_equal_to_hard_ones_give_the_same_loss_and_gradients(tokeniz
     assert targets[0].dtype == torch.int64 and targets[1].dtype == torch.float32
     config = convbert.ConvBertConfig(**MODEL | {"id2label": names, "initializer_range": 0.3})
     model = ConvBertForSequenceClassification(config).eval()
-    batch = convbert.padded(convbert.encode_texts(texts_of(hard), tokenizer, 32)[0], tokenizer.pad)
+    batch = convbert.collate(convbert.encode_texts(texts_of(hard), tokenizer, 32)[0], tokenizer.pad)
     found = []
     for labels in targets:
         loss = model(**batch, labels=labels).loss

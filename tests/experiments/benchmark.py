@@ -188,10 +188,9 @@ def load_reviews(options, count):
     texts, labels = (np.resize(column, count) for column in convbert.read_reviews(path, count))
     tokenizer = convbert.Tokenizer(convbert.ROOT / "vocab/kowiki.model")
     ids, _ = convbert.encode_texts(texts, tokenizer, 128)
-    multiple = 8 if options.device == "cuda" else 1  # as in convbert.finetune
 
     def batch_of(indices, labelled=True):
-        batch = convbert.padded([ids[i] for i in indices], tokenizer.pad, multiple)
+        batch = convbert.collate([ids[i] for i in indices], tokenizer.pad)
         return batch | ({"labels": torch.from_numpy(labels[indices])} if labelled else {})
 
     return np.array([len(row) for row in ids]), batch_of

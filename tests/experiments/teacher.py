@@ -3,7 +3,7 @@
     teacher.py start   --models runs/reviews --output_dir runs/start
     teacher.py average --models runs/42 runs/43 runs/44 --train_file ratings_train.txt \
                        --output_dir runs/average
-    teacher.py label   --models runs/42 runs/43 runs/44 --train_file ratings_train.txt \
+    teacher.py label   --models runs/42 runs/43 --train_file ratings_train.txt \
                        --texts reviews.txt --output soft.jsonl
     teacher.py ship    --models runs/average --output_dir weights/convbert-small-ko-nsmc
 
@@ -11,8 +11,9 @@ Only models with the same start can be averaged: with the same head, drawn once,
 for the order and dropout (Wortsman et al. 2022, arXiv 2203.05482).  `average` writes into
 eval_results.json how many of the rows are right that `--task finetune` holds out.  `label` adds up
 the mean logits of the models and those of a regression on character n-grams, which needs
-scikit-learn.  It writes soft.jsonl for `--task finetune --train_file`, and dev.jsonl for its
-`--validation_file`: the rows held out.  They teach nobody, and the accuracy on them is printed.
+scikit-learn, and divides them by --temperature.  It writes soft.jsonl for `--task finetune
+--train_file`, the training rows last, and dev.jsonl for its `--validation_file`: the rows held out.
+They teach nobody, and the accuracy on them is printed.
 
 `ship` writes the weights in float16, half the size; config.json tells transformers to compute in
 float32.
@@ -75,7 +76,8 @@ def logits_of(folders, texts):
     """log p(positive) - log p(negative), the mean over the models: float [n]."""
     total = np.zeros(len(texts))
     for folder in folders:
-        classify = Classifier.from_pretrained(folder)
+        classify = Classifier.from_pretrained(folder, batch_size=128)
+        classify.precision = convbert.choose_precision(convbert.choose_device())
         for first in range(0, len(texts), convbert.CHUNK):
             part = [*texts[first : first + convbert.CHUNK]]
             scores = [answer["scores"] for answer in classify(part, all_scores=True)]
@@ -96,7 +98,7 @@ def label(options):
 
     def blend(some):
         ngrams = regression.decision_function(features.transform(some))
-        return logits_of(options.models, some) + options.weight * ngrams
+        return (logits_of(options.models, some) + options.weight * ngrams) / options.temperature
 
     right = (blend(texts[held_out]) > 0) == labels[held_out]
     print(f"dev accuracy of the blend: {right.mean():.4f}")
@@ -123,7 +125,8 @@ def main():
     add("--train_file", help="NSMC's training set.")
     add("--texts", type=Path, help="Texts to label, one a line; blank lines do not matter.")
     add("--output", type=Path, help="JSON lines with scores.")
-    add("--weight", type=float, default=1.0, help="Of the regression's logits.  [1]")
+    add("--weight", type=float, default=0.5, help="Of the regression's logits.  [0.5]")
+    add("--temperature", type=float, default=1.75, help="Divides the sum of logits.  [1.75]")
     add("--C", type=float, default=10.0, help="Inverse of its regularisation.  [10]")
     options = parser.parse_args()
     {"start": start, "average": average, "label": label, "ship": ship}[options.step](options)
