@@ -82,7 +82,7 @@ def test_logits_are_the_mean_of_the_models(two):
     assert teacher.logits_of(two, texts) == pytest.approx(np.mean(each, axis=0))
     answers = convbert.Classifier.from_pretrained(two[0])(texts, all_scores=True)
     p = np.array([answer["scores"]["positive"] for answer in answers])
-    assert each[0] == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
+    assert each[0] == pytest.approx(np.log(p / (1 - p)), abs=0.02)  # bf16, where it is fast
 
 
 def test_soft_labels_leave_out_the_texts_held_out(two, tmp_path):
