@@ -233,7 +233,7 @@ WITH_REVIEWS = ("nsmc", "nsmc-43", "nsmc-44")
 WITHOUT = tuple(f"kowiki-alone/{name}" for name in WITH_REVIEWS)
 WHOLE_WORDS = tuple(f"whole-words/{name}" for name in (*WITH_REVIEWS, "nsmc-after-40-minutes"))
 THREE_SEEDS = ("shipped/nsmc-2-42", "shipped/nsmc-2-43", "shipped/nsmc-2-44")
-SHIPPED = ("shipped/nsmc-42", "shipped/nsmc-43", *THREE_SEEDS)
+SHIPPED = ("shipped/nsmc-42", "shipped/nsmc-43", *THREE_SEEDS, "shipped/one-epoch")
 PRETRAINED_SHIPPED = ("shipped/kowiki", "shipped/reviews", "shipped/reviews-2")
 TUNED = (*SHIPPED, *WITH_REVIEWS, *WITHOUT, "nsmc-without-pretraining", "nsmc-25-minutes",
          *WHOLE_WORDS)
