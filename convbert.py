@@ -278,7 +278,7 @@ class SeparableConv1D(nn.Module):
 class SelfAttention(nn.Module):
     """N heads of self-attention: a = softmax(q kᵀ / √D) v.  With conv_type noconv it is BERT's."""
 
-    branches = 1  # attention has all H channels; 2: a convolution has half of them
+    branches = 1  # what shares the H channels: attention alone; 2: a convolution beside it
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
@@ -753,7 +753,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         original = torch.where(labelled, labels, input_ids)  # [B, T]
         corrupted = original.clone()  # [B, T]
         corrupted[labelled] = draw(guess.logits)  # [M]
-        replaced = corrupted != original  # [B, T] not where the draw is the original token
+        replaced = corrupted != original  # [B, T] false where the draw is the original token
 
         hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
         logits = self.discriminator_predictions(hidden).float()  # [B, T]
@@ -874,12 +874,12 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
     text that is missing or too short.
     """
     tokens = bytearray()  # two for a token: it grows without a second copy
-    before = np.array([tokenizer.sep])  # the token before a block of lines
+    before = np.array([tokenizer.sep])  # the token before a block of lines; at first as at an end
     width = length - 2
     most = 2 * width * (limit or sys.maxsize)  # bytes
     for path in texts:
         with open(path, encoding=text_encoding(path)) as file:
-            lines = [""]  # where a text begins, so does a document
+            lines = [""]  # as after a blank line: a document ends where a text does
             while len(tokens) < most and lines:
                 pieces = tokenizer.encode([line.strip() for line in lines])
                 ids = np.concatenate([before, *(p if len(p) else [tokenizer.sep] for p in pieces)])
@@ -1027,7 +1027,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # its middle: else the first update would have rate 0
+        done += 0.5 / args.max_steps  # half an update on: else the first one would have rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1856,11 +1856,11 @@ INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields FILE.PROCESS.tmp.  At the end it is flushed to the disk and renamed to FILE."""
+    """Yields FILE.convbert-PROCESS.tmp.  At the end it is flushed to the disk and becomes FILE."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: a folder or a device; name a file")
     path = Path(os.path.realpath(path))  # through a link, which stays
-    temporary = Path(f"{path}.{os.getpid()}.tmp")  # two processes may write to one FILE
+    temporary = Path(f"{path}.convbert-{os.getpid()}.tmp")  # two processes may write to one FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
@@ -1989,7 +1989,7 @@ class RunFolder:
                 raise UserError(f"{here} holds {name}, which the run reads: choose another folder")
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
         if not RANK:
-            for path in self.path.glob("*.*.[0-9]*.tmp"):  # of a process that was killed
+            for path in self.path.glob("*.convbert-*.tmp"):  # of a process that was killed
                 path.unlink()
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
@@ -2254,10 +2254,10 @@ def choose_threads(args: Namespace, config: ConvBertConfig) -> None:
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
     """What goes wrong ends the program with one line; status 2 where the user can put it right."""
-    if RANK:  # process 0 speaks for all, except of errors
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    if sys.stderr is None:  # closed; print would take stdout in its place
+    if RANK or sys.stderr is None:  # where it is closed, print would take stdout in its place
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if RANK:  # process 0 speaks for all, except of errors
+        sys.stdout = sys.stderr
     if hasattr(sys.stdout, "reconfigure"):  # not cp949, which Windows would redirect in
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     try:
@@ -2537,7 +2537,7 @@ def settle(args: Namespace) -> None:
     if args.task == "evaluate" and not args.test_file:
         settle_test_file(args)
     args.device = choose_device(args.device)
-    if args.precision == "auto":
+    if args.precision == "auto" and args.task != "visualize":  # which draws in fp32
         args.precision = choose_precision(args.device)
         print(f"precision: {args.precision}", file=sys.stderr)
 

@@ -255,17 +255,15 @@ def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
 def test_empty_texts_and_the_names_of_0_and_1_are_said(tmp_path, capsys):
     rows = [("text", "label"), *((f"글 {i}" if i % 3 else " ", i % 2) for i in range(30))]
     path = write_csv(tmp_path / "a.csv", rows)
-    convbert.split_examples(Namespace(**vars(ARGS), train_file=path, validation_file=path,
-                                      test_file=None, test=False, max_train_samples=None,
-                                      max_eval_samples=None))
+    args = Namespace(**vars(ARGS), train_file=path, validation_file=path, test_file=None,
+                     test=False, max_train_samples=None, max_eval_samples=None)
+    convbert.split_examples(args)
     err = capsys.readouterr().err
     assert "10 of the train texts are empty" in err and "10 of the dev texts are empty" in err
     assert "labels 0 and 1 are called negative and positive" in err
     words = [(text, ("negative", "positive")[int(label)]) for text, label in rows[1:]]
     write_csv(path, [("text", "label"), *words])
-    convbert.split_examples(Namespace(**vars(ARGS), train_file=path, validation_file=path,
-                                      test_file=None, test=False, max_train_samples=None,
-                                      max_eval_samples=None))
+    convbert.split_examples(args)
     err = capsys.readouterr().err
     assert "(negative, positive)" in err and "are called" not in err
 

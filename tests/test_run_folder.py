@@ -592,7 +592,7 @@ def test_no_resume_runs_in_an_empty_folder(data, tmp_path, reference):
     assert results(tmp_path) == reference(options)
 
 
-STRANGERS = (".DS_Store", "train.log", "notes.tmp", "a.b.tmp", "thesis.tex",
+STRANGERS = (".DS_Store", "train.log", "notes.tmp", "data.v2.2024.tmp", "thesis.tex",
              "checkpoint-149 2/config.json", "checkpoint-best1/model.safetensors", "checkpoint-/a",
              "checkpoint-best/a", "checkpoint-1e3", "checkpoint-5.damaged/training_state.pt")
 
@@ -976,7 +976,7 @@ def test_folders_are_not_flushed_where_the_system_cannot(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_was_writing_goes(data, tmp_path):
-    left = tmp_path / "model.safetensors.4711.tmp"
+    left = tmp_path / "model.safetensors.convbert-4711.tmp"
     left.write_text("half")
     finish(command("mlm", data), tmp_path)
     assert not left.exists()

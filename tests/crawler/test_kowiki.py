@@ -135,9 +135,9 @@ MISTAKES = [("--dump none.xml", "none.xml"), ("--date 2026", "--date 2026"),
             ("--valid_share 0.7", "0.5"), ("--stage extract", "--dump"),
             ("--stage vocab", "kowiki.txt"), ("--url nowhere", "nowhere"),
             ("--url http://[", "http://["), ("--colour", "--colour"),
-            ("--store mongodb://a/b --from_store mongodb://a/b", "--from_store"),
-            ("--dump {0}/file --from_store mongodb://a/b", "--from_store"),
-            ("--stage download --dump {0}/file", "--stage download"),
+            ("--store mongodb://a/b --from_store mongodb://a/b", "--from_store: goes with neither"),
+            ("--dump {0}/file --from_store mongodb://a/b", "--from_store: goes with neither"),
+            ("--stage download --dump {0}/file", "--stage download: goes with neither"),
             ("--url htps://a/b.xml", "htps://a/b.xml: not an address"),
             ("--output_dir {0}/file", "file"), ("--contact 나", "--contact")]
 

@@ -75,9 +75,9 @@ def ship(options):
 def logits_of(folders, texts):
     """log p(positive) - log p(negative), the mean over the models: float [n]."""
     total = np.zeros(len(texts))
+    precision = convbert.choose_precision(convbert.choose_device())
     for folder in folders:
-        classify = Classifier.from_pretrained(folder, batch_size=128)
-        classify.precision = convbert.choose_precision(convbert.choose_device())
+        classify = Classifier.from_pretrained(folder, batch_size=128, precision=precision)
         for first in range(0, len(texts), convbert.CHUNK):
             part = [*texts[first : first + convbert.CHUNK]]
             scores = [answer["scores"] for answer in classify(part, all_scores=True)]
