@@ -190,7 +190,7 @@ OPEN = re.compile(  # a label may end like others: 정의, 효과, 넓이
 FIRST_WORD = re.compile(r"[가-힣]+")
 AFTER_FORMULA = re.compile(
     r"인 |일 때|이면|라 [하놓부]|이자 |이?란 |가 된|다\.|이 \d|보다 [크작]|꼴[이의로]|하에서"
-    r"|까지|사이|이상이|이하이|또는 |및 ")
+    r"|까지|사이(?:[의에]|(?![가-힣]))|이상이|이하이|또는 |및 ")
 
 
 def fold_formulas(lines: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ becomes of a sentence that lost a word.
 """
 
 import html
+import html.entities
 import re
 from collections.abc import Callable, Iterator
 
@@ -98,6 +99,7 @@ BASE = re.compile(r"(?<=\d)<sub\b[^<>]*>(?=\d+</sub)", re.I)  # 1010<sub>2</sub>
 # 5{{frac|1|2}} is not 51/2.  What begins with a plain sign is found fast.
 MIXED_TEMPLATE = re.compile(r"\{\{(?<=\d\{\{)(?=(?:s?frac|분수)\|)", re.I)
 MIXED_TAGS = re.compile(r"<(?<=\d<)sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>", re.I)
+ROW_SIGNS = re.compile(r"\A\s*[|!]+")
 INLINE = re.compile(r"\binline\b|\benclose\s*=\W*none", re.I)
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
 BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
@@ -149,6 +151,11 @@ def as_text(text: str) -> str:
     return re.sub(r"[^\w\s&;,.]", lambda sign: f"&#{ord(sign[0])};", text)
 
 
+def no_row(text: str) -> str:
+    """The text of a tag, a template or a link: a bar at its beginning opens no row of a table."""
+    return ROW_SIGNS.sub(lambda signs: as_text(signs[0]), text)
+
+
 def formula(attributes: str, tex: str) -> str:
     """A <math> as text if letters and signs can say it, or else a hole; a display on a line."""
     text = say(tex)
@@ -167,6 +174,7 @@ def code(match: re.Match[str]) -> str:
     text = match["text"]
     if "\n" in text.strip():
         return LOST
+    text = no_row(text)
     if "<" not in text:
         return text
     lowered = text.lower()
@@ -564,7 +572,7 @@ def expand(text: str) -> str:
         elif kind in CLOSE:
             inner = "".join(out)
             out = outer.pop()
-            out.append(CLOSE[kind](inner))
+            out.append(no_row(CLOSE[kind](inner)))
     text = "".join(out).replace(AND, "&")
     for bracket, mark in UNMATCHED.items():
         text = text.replace(mark, bracket)
@@ -617,6 +625,8 @@ def drop_tables(text: str) -> str:
 
 def lines_of(text: str) -> list[str]:
     """The lines of plain text of a section without its tags: list of str."""
+    if "{{(!}}" in text:  # as old pages write the two ends of a table
+        text = text.replace("{{(!}}", "{{{!}}").replace("{{!)}}", "{{!}}}")
     if "{{{!}}" in text:
         text = TABLE_TEMPLATE.sub(r"\1\2|\3", text)
     if "{|" in text:
@@ -644,8 +654,14 @@ def lines_of(text: str) -> list[str]:
 # ---- 8. Plain text -------------------------------------------------------------------------------
 FILE_OR_CATEGORY = "(?:파일|그림|file|image|분류|category) ?:"
 BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*\|)?", re.I)
-# What stands in no text: rows of a table, and files.
-RESIDUE = re.compile(rf"[|]|! |{{\||{FILE_OR_CATEGORY}\S|.*(?:섬네일|썸네일|thumb)\|", re.I)
+# What stands in no text: rows of a table that never ends, and links to files without their [[.
+# Prose may begin alike: "그림: 김철수". So a bar, a ]] or the ending of a file has to follow.
+FILE_NAME = rf"{FILE_OR_CATEGORY}\S[^\n]*(?:[|]|\]\]|\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gv]))"
+RESIDUE = re.compile(
+    rf"^(?:(?:[^\S\n]|[{GAP}{HOLE}{LOST}}}\]])*(?:[|]|! |{{\||{FILE_NAME})"
+    rf"|[^\n]*(?:섬네일|썸네일|thumb)\|)[^\n]*", re.I | re.M)
+# MediaWiki reads no entity without its semicolon: R&region stays.
+ENTITY = re.compile(r"&(?:#(?:\d+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")
 WORDED = re.compile(r"\w")
 REMNANT = re.compile(
     rf"{{{{+|}}}}+|\[\[+|\]\]+|{LESS}/?[Rr][Ee][Ff](?![A-Za-z])[^{LESS}<>\n]*>?")
@@ -673,10 +689,11 @@ def tidy(text: str) -> list[str]:
     """The lines of a text whose templates and links are gone: no markup, no entities, no marks."""
     if "{{" in text or "[[" in text:
         text = BROKEN_LINK.sub("", re.sub(r"\{\{[^\n]*", HOLE, text))
+    text = RESIDUE.sub("", text)  # while entities are spelt: a bar that one stands for is text
     if "''" in text:
         text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
     if "&" in text:
-        text = INVISIBLE_ENTITY.sub("", html.unescape(text))
+        text = INVISIBLE_ENTITY.sub("", ENTITY.sub(character, text))
     text = without_remnants(text)
     if "\n " in text or "\n\t" in text or text[:1] in (" ", "\t"):
         text = CODE_LINES.sub(drop_code, text)
@@ -684,7 +701,13 @@ def tidy(text: str) -> list[str]:
     if has_remnants("\n".join(lines)) or LESS in text:
         lines = [without_remnants(line).replace(LESS, "<") for line in lines]
         lines = [" ".join(line.split()) for line in lines]
-    return [line for line in lines if WORDED.search(line) and not RESIDUE.match(line)]
+    return [line for line in lines if WORDED.search(line)]
+
+
+def character(entity: re.Match[str]) -> str:
+    """The sign that an entity stands for; itself if it is no name of one."""
+    known = entity[0][1] == "#" or entity[0][1:] in html.entities.html5
+    return html.unescape(entity[0]) if known else entity[0]
 
 
 def has_remnants(text: str) -> bool:

@@ -543,6 +543,8 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                 "{| class=x\n|+ 가\n|}\n{| style=\"a\"\n| {| class=y\n| 나\n|}",
             "by a tag": "<table><tr><td>가</td></tr></table",
             "templates for bars": "{{{!}} class=x\n{{!}} 가\n{{!}}}",
+            "old templates for bars": "{{(!}} class=x\n{{!-}}\n{{!}} 가\n{{!)}}",
+            "never, with signs in a cell": "{|\n| <math>|x|</math> || {{!}}\n! <code>|</code>",
             "end alone": "|}",
         }.items()} | {"text after it": ("{|\n| 가\n|} 뒤.", ["뒤."])},
     "code, switches, functions, prefixes, entities": {
@@ -633,6 +635,41 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                              ["뒤이다."]),
         "semicolons": ("버락({{llang|en|Barack}}, {{IPAc-en|b}}; 1961년 ~ )은 사람이다.",
                        ["버락(영어: Barack; 1961년 ~)은 사람이다."]),
+    },
+    "a line may begin with a sign of tables": {
+        "formula": ("<math>|G|</math>가 소수이면 순환군이다. 뒤이다.",
+                    ["|G|가 소수이면 순환군이다. 뒤이다."]),
+        "formula, once the sentence before it goes": (
+            "값은 <math>\\frac12</math>이다. <math>|x|<1</math>이면 참이다.",
+            ["|x|<1이면 참이다."]),
+        "code": ("<code>||</code> 연산자는 참이다. 뒤이다.", ["|| 연산자는 참이다. 뒤이다."]),
+        "code, exclamation mark": ("* <code>! a</code>는 부정이다.", ["! a는 부정이다."]),
+        "template": ("{{!}} 기호는 막대이다.\n\n{{code|! a}}는 부정이다.",
+                     ["| 기호는 막대이다.", "! a는 부정이다."]),
+        "entity": ("&#124;는 막대이고 &vert;도 그렇다.", ["|는 막대이고 |도 그렇다."]),
+        "nowiki": ("<nowiki>|-</nowiki>는 행이다.", ["|-는 행이다."]),
+        "link": ("[[가||나]]는 글이다.", ["|나는 글이다."]),
+        "row": ("앞이다.\n| 가 || 나\n! 가 !! 나\n{{국기그림|가}} || 나\n뒤이다.",
+                ["앞이다.", "뒤이다."]),
+    },
+    "a line may begin as a file does": {
+        "label": ("* 그림:홍길동\n* 글:홍길동", ["그림:홍길동", "글:홍길동"]),
+        "sentence": ("그림:김철수, 글:홍길동으로 나온 책이다.",
+                     ["그림:김철수, 글:홍길동으로 나온 책이다."]),
+        "category": ("분류:잎이 넓은 나무. 뒤이다.", ["분류:잎이 넓은 나무. 뒤이다."]),
+        "file": ("파일:가.jpg\n그림:나.PNG 설명\nFile:a b.svg|가\n글이다.", ["글이다."]),
+        "half a link": ("분류:강]]\n파일:가|섬네일]]\n글이다.", ["글이다."]),
+    },
+    "an entity ends with a semicolon": {
+        "names": ("R&region, A&section, Cut&copy, AT&T.", ["R&region, A&section, Cut&copy, AT&T."]),
+        "nowiki": ("주소의 끝은 <nowiki>?a=1&copy=2&lt</nowiki>이다.",
+                   ["주소의 끝은 ?a=1&copy=2&lt이다."]),
+        "a longer name": ("&notin; &notit; &copy; &#xAC00;&#44033;", ["∉ &notit; © 가각"]),
+        "formula": ("<math>a \\& b</math>와 <code>p&amp;q</code>이다.", ["a & b와 p&q이다."]),
+    },
+    "a name after a box that says nothing": {
+        "no particle": ("글이다.\n{{태양계}}\n사이먼은 왔다. 뒤이다.",
+                        ["글이다.", "사이먼은 왔다. 뒤이다."]),
     },
     "titles and links, once more": {
         "joined sections": ("글이다.\n== 각주 및 출처 ==\n목록이다.\n== 외부 링크와 참고 자료 ==\n"
