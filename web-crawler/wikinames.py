@@ -94,8 +94,9 @@ SIGNS = {
     "·,": "· ", "\\": " / ", "spaced slash": " / ", ",": " · ", "dirmark": "", "directionmark": "",
     "명령검토": "",
 }  # fmt: skip
-# Templates where no word is wanting when they go: notes, notices, anchors, icons. So it is with
-# boxes, whose names end in a word of BOX_ENDINGS, and with those that have named arguments alone.
+# Templates where no word is wanting when they go: notes, notices, anchors, icons. Boxes, alone on
+# their lines, are those whose names end in a word of BOX_ENDINGS, those that have named arguments
+# alone, and those of several lines.
 NOTES = set(entries("""
     출처 필요, 출처, 출처필요, 사실, fact, cn, citation needed, 언제, 누가, 어디, 무엇, 어떤,
     왜, 어떻게, 누구, when, who, where, which, 확인 필요, 확인필요, 검증 필요, 모호, 불확실,

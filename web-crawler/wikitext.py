@@ -25,8 +25,9 @@ from holes import ADDRESS, FORMULA, GAP, HOLE, LOST, mend
 from mwparserfromhell.parser import Parser, tokens
 from wikinames import words
 
-# Like those of holes.py, characters that no page holds. LESS is a < that begins no tag.
-BAR, EQUALS, LESS, AND = "\x03\x04\x05\x06"
+# Like those of holes.py, characters that no page holds. LESS is a < that begins no tag, BOX a
+# template that looks like a box: it lacks nothing where it stands alone on a line.
+BAR, EQUALS, LESS, AND, BOX = "\x03\x04\x05\x06\x11"
 UNMATCHED = {"{{": "\x07", "[[": "\x08"}
 
 # ---- 1. Tags -------------------------------------------------------------------------------------
@@ -331,19 +332,24 @@ def template(inner: str) -> str:
     if rule is None:
         if head in names.COUNTRIES and len(inner) < 40:
             return names.COUNTRIES[head]
-        return GAP if is_note(name, inner, arguments) else LOST
+        return GAP if is_note(name) else BOX if is_box(name, inner, arguments) else LOST
     if not any(arguments.values()):
-        return GAP
+        return LOST
     text = FIELD.sub(lambda field: value_of(field[1], arguments), rule)
-    return text.replace("()", "").strip(" ") or GAP
+    return text.replace("()", "").strip(" ") or LOST
 
 
-def is_note(name: str, inner: str, arguments: Arguments) -> bool:
-    """Whether a template that is in no table lacks nothing where it stood: a note or a box."""
-    if name in names.NOTES or "\n" in inner or (arguments and "1" not in arguments):
+def is_note(name: str) -> bool:
+    """Whether a template lacks nothing wherever it stood: a note."""
+    return name in names.NOTES or name.rstrip("0123456789 ") in names.NOTES
+
+
+def is_box(name: str, inner: str, arguments: Arguments) -> bool:
+    """Whether a template that is in no table looks like a box, which stands alone on its line."""
+    if "\n" in inner or (arguments and "1" not in arguments):
         return True
     name = name.rstrip("0123456789 ")
-    return name in names.NOTES or (" " in name and name.split()[-1] in names.BOX_ENDINGS)
+    return " " in name and name.split()[-1] in names.BOX_ENDINGS
 
 
 def function(head: str, parts: list[str]) -> str | None:
@@ -391,7 +397,7 @@ def in_language(name: str, arguments: Arguments) -> str:
     else:
         code, text = name[5:], arguments.get("1", "")
     language = names.LANGUAGES.get(code.lower())
-    return f"{language}: {text}" if text and language else text or GAP
+    return f"{language}: {text}" if text and language else text or LOST
 
 
 def second(arguments: Arguments) -> str:
@@ -501,6 +507,7 @@ def link(inner: str) -> str:
     if colon and (prefix in names.DROPPED_LINKS or prefix in names.LANGUAGE_CODES):
         inline = prefix in ("파일", "그림", "file", "image") and not THUMBNAIL.search(label)
         return LOST if inline else GAP
+    label = label.lstrip("|")  # [[가||나]] is a slip
     if label.strip():
         return label
     target = target.strip()
@@ -597,6 +604,7 @@ SWITCH = re.compile(rf"__(?:[가-힣]+|{'|'.join(names.SWITCHES)})__", re.I)
 DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its meaning" on one line
 INDENTED = re.compile(rf"^([*#:]*:[ \t]*{HOLE}[ \t]*[.,]?)[ \t]+(?=[가-힣])", re.M)
 RULE = re.compile(r"^-{4,}", re.M)
+BOXES_ALONE = re.compile(rf"^(?:[^\S\n]|[{GAP}{LOST}])*{BOX}(?:[^\S\n]|[{GAP}{LOST}{BOX}])*$", re.M)
 BULLET = re.compile(r"^[*#:;]+[ \t]*", re.M)
 
 
@@ -648,6 +656,8 @@ def lines_of(text: str) -> list[str]:
         for pattern, whole in TOO_FEW:
             text = pattern.sub(whole, text)
         text = expand(text)
+    if BOX in text:
+        text = BOXES_ALONE.sub(GAP, text).replace(BOX, LOST)
     return tidy(text)
 
 
