@@ -257,7 +257,7 @@ SENTENCE_END = re.compile(
     r"(?<=[^A-Z\d\s][.!?])\s+|(?<=\d{2}[.!?])\s+(?=[가-힣])|(?<=[.!?][\"'”’」』)\]])\s+")
 SIGNS = re.compile(rf"[{MARKS}]|\(,|\( | \)|,\)")
 TORN = re.compile(  # what goes on after a quotation on lines of its own; or after a list
-    r"\s*(?:(?P<quoting>이?라(?:고|는|며|면서)(?: |도 )"
+    r"[^\S\n]*(?:(?P<quoting>이?라(?:고|는|며|면서)(?: |도 )"
     r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하))"
     r"|(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으?로|을|를|와|과|등이) [가-힣]|등이다)")
 SOME_TORN = re.compile(rf"\n{TORN.pattern}")

@@ -100,7 +100,7 @@ BASE = re.compile(r"(?<=\d)<sub\b[^<>]*>(?=\d+</sub)", re.I)  # 1010<sub>2</sub>
 # 5{{frac|1|2}} is not 51/2.  What begins with a plain sign is found fast.
 MIXED_TEMPLATE = re.compile(r"\{\{(?<=\d\{\{)(?=(?:s?frac|분수)\|)", re.I)
 MIXED_TAGS = re.compile(r"<(?<=\d<)sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>", re.I)
-ROW_SIGNS = re.compile(r"\A\s*[|!]+")
+ROW_SIGNS = re.compile(r"\A[ \t]*[|!]+")
 INLINE = re.compile(r"\binline\b|\benclose\s*=\W*none", re.I)
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
 BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
@@ -668,7 +668,7 @@ BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*
 # Prose may begin alike: "그림: 김철수". So a bar, a ]] or the ending of a file has to follow.
 FILE_NAME = rf"{FILE_OR_CATEGORY}\S[^\n]*(?:[|]|\]\]|\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gv]))"
 RESIDUE = re.compile(
-    rf"^(?:(?:[^\S\n]|[{GAP}{HOLE}{LOST}}}\]])*(?:[|]|! |{{\||{FILE_NAME})"
+    rf"^(?:(?:[^\S\n]|[{GAP}{HOLE}{LOST}{ADDRESS}}}\]])*(?:[|]|! |{{\||{FILE_NAME})"
     rf"|[^\n]*(?:섬네일|썸네일|thumb)\|)[^\n]*", re.I | re.M)
 # MediaWiki reads no entity without its semicolon: R&region stays.
 ENTITY = re.compile(r"&(?:#(?:\d+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")

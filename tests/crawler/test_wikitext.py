@@ -927,8 +927,8 @@ def torn(count):
         yield text
 
 
-# With these a page may begin a line with a bar that is text.
-BAR_AS_TEXT = re.compile(r"<(?:nowiki|math|code)|\{\{!|&(?:#124|vert);|''")
+# With these a bar that is text may begin a line, or a sentence that becomes its first.
+BAR_AS_TEXT = re.compile(r"<(?:nowiki|math|code)|\{\{!|&(?:#124|vert);|''|[.!?][^\w\n]*\|")
 
 
 def check_lines(lines, text):
