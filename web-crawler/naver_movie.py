@@ -272,23 +272,31 @@ def split_path(split: str, args: Namespace) -> Path:
     return args.output_dir / f"ratings_{split}.txt"
 
 
-def leave_file(split: str, archive: Archive | None, args: Namespace) -> None:
-    """Puts a file where it belongs: the one given, the one that is there, or the archive's."""
+def new_content(split: str, archive: Archive | None, args: Namespace) -> tuple[bytes, str] | None:
+    """(content, where it is from) of a file: the one given, or the archive's. None: it stays."""
     path, given = split_path(split, args), getattr(args, f"{split}_file")
     if given:
-        data, source = given.read_bytes(), str(given)
-    elif archive and (args.archive or args.overwrite or not path.exists()):
-        data, source = archive.table(path.name), f"{archive.path}: {path.name}"
-    else:
-        return
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-        try:
-            read_reviews(given or temporary)
-        except UserError as error:
-            raise UserError(str(error).replace(str(temporary), source)) from None
-        if path.exists() and path.read_bytes() != data and not args.overwrite:
-            raise UserError(f"{path}: there already, and not the same as {source}; see --overwrite")
+        return given.read_bytes(), str(given)
+    if archive and (args.archive or args.overwrite or not path.exists()):
+        return archive.table(path.name), f"{archive.path}: {path.name}"
+    return None
+
+
+def leave_file(path: Path, data: bytes, source: str, args: Namespace,
+               names: contextlib.ExitStack) -> Path:
+    """Checks a file and returns where it lies: it gets its name, `path`, when `names` ends.
+
+    So no file gets its name where another is faulty.
+    """
+    temporary = names.enter_context(replacing(path))
+    temporary.write_bytes(data)
+    try:
+        read_reviews(temporary)
+    except UserError as error:
+        raise UserError(str(error).replace(str(temporary), source)) from None
+    if path.exists() and path.read_bytes() != data and not args.overwrite:
+        raise UserError(f"{path}: there already, and not the same as {source}; see --overwrite")
+    return temporary
 
 
 def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple[int, int]:
@@ -313,13 +321,14 @@ def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple
     return written, crawled
 
 
-def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict) -> dict:
+def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict,
+                  test_file: Path) -> dict:
     """Makes reviews.txt; returns what is to be known of it. `known` is that of the last run.
 
     UserError if the place is taken by a file that this program did not make.
     """
     path = args.output_dir / "reviews.txt"
-    test = read_reviews(split_path("test", args))
+    test = read_reviews(test_file)
     with replacing(path) as temporary:
         written, crawled = write_reviews(archive, temporary, test)
         name = git_sha1(temporary.read_bytes())
@@ -330,7 +339,8 @@ def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict
     print(f"{path}: {written:,} different reviews of the {crawled:,} in the crawl, "
           "none of the test set's")
     return {"git_sha1": name, "official archive": official, "reviews": written,
-            "reviews in the crawl": crawled, "git_sha1 of ratings_test.txt": name_of_test(args)}
+            "reviews in the crawl": crawled,
+            "git_sha1 of ratings_test.txt": git_sha1(test_file.read_bytes())}
 
 
 def name_of_test(args: Namespace) -> str:
@@ -452,18 +462,24 @@ def make_files(args: Namespace, known: dict) -> dict:
     found = find_archive(args, known)
     with Archive(found) if found else contextlib.nullcontext() as archive:
         official = prove(archive, args) if archive else False
-        for split in SPLITS:
-            leave_file(split, archive, args)
-        if archive:
-            return leave_reviews(archive, official, args, known)
-    if known and not reviews_stand(args, known):
-        print(f"{args.output_dir / 'reviews.txt'}: NOT made for this test set, whose reviews may "
-              "be in it")
+        found_new = {split: new_content(split, archive, args) for split in SPLITS}
+        with contextlib.ExitStack() as names:
+            files = {split: split_path(split, args) for split in SPLITS}
+            for split, new in found_new.items():
+                if new:
+                    files[split] = leave_file(files[split], *new, args, names)
+            if archive:
+                return leave_reviews(archive, official, args, known, files["test"])
+    path = args.output_dir / "reviews.txt"
+    if path.exists() and not reviews_stand(args, known):
+        print(f"warning: {path}: NOT known to be made for this test set, whose reviews may be in "
+              "it; remove it, or make it by --archive", file=sys.stderr)
     return known
 
 
 def main() -> None:
     args = parse_options()
+    tokenizer_json.load(args.vocab_file.read_bytes(), args.vocab_file)  # before anything is written
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     known = read_json(args.output_dir / "nsmc.json").get("reviews.txt")
