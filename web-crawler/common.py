@@ -356,7 +356,8 @@ class Store:
         self.pymongo, self.shown = pymongo, uri.rpartition("@")[2]  # without the password
         with self.faults():
             client: pymongo.MongoClient = pymongo.MongoClient(uri, socketTimeoutMS=1000 * TIMEOUT)
-            self.collection = client.get_default_database("ko_convbert")[name]
+            database = client.get_default_database("ko_convbert")
+            self.collection, self.notes = database[name], database[f"{name}_note"]
             client.admin.command("ping")
 
     @contextlib.contextmanager
@@ -384,6 +385,17 @@ class Store:
         if ids:
             with self.faults():
                 self.collection.delete_many({"_id": {"$in": ids}})
+
+    def note(self) -> dict:
+        """What the last run noted: `origin` of what it wrote, and if that is `complete`; or {}."""
+        with self.faults():
+            return self.notes.find_one({"_id": "last run"}, {"_id": 0}) or {}
+
+    def take_note(self, origin: str, complete: bool) -> None:
+        """Notes what is being written, or that all of it is there."""
+        with self.faults():
+            note = {"_id": "last run", "origin": origin, "complete": complete}
+            self.notes.replace_one({"_id": "last run"}, note, upsert=True)
 
     def read(self) -> Iterator[dict]:
         """Yields all documents in the order of their _id."""

@@ -20,6 +20,7 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from argparse import Namespace
@@ -218,10 +219,15 @@ def converted(batch: list[Page], future: concurrent.futures.Future) -> list[Page
 
 def from_store(args: Namespace, done: int) -> Iterator[list[Page]]:
     """Yields batches like from_dump, of the articles in the database."""
-    documents = itertools.islice(common.Store(args.from_store, "articles").read(), done, None)
+    store = common.Store(args.from_store, "articles")
+    if not store.note().get("complete", True):
+        raise UserError(f"--from_store {store.shown}: half filled by a run that did not end; "
+                        "finish that run first, the same command with --store")
+    documents = itertools.islice(store.read(), done, None)
     while batch := list(itertools.islice(documents, 1000)):
         try:
-            yield [Page(title=document["title"], lines=document["text"].split("\n"))
+            yield [Page(title=document["title"],
+                        lines=[line for line in document["text"].split("\n") if line])
                    for document in batch]
         except (KeyError, AttributeError) as error:
             raise UserError(f"--from_store: not a document of kowiki.py ({error})") from None
@@ -284,9 +290,20 @@ def extract_stage(args: Namespace) -> dict:
     """kowiki.txt and valid.txt from a dump, or the database; returns what kowiki.txt.json says."""
     path = args.output_dir / "kowiki.txt"
     origin = origin_of(args)
-    if known := finished_text(path, origin, args.overwrite):
-        return known
     store = common.Store(args.store, "articles") if args.store else None
+    content = hashlib.sha1(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+    note = store.note() if store else {}
+    known = finished_text(path, origin, args.overwrite)
+    if known and (not store or note == {"origin": content, "complete": True}):
+        print(f"extract: {path} is there already")
+        forget_state(path)
+        return known
+    if store and (known or note.get("origin") != content):
+        forget_state(path)  # what an earlier run wrote is not in this database
+        store.take_note(content, False)
+        if known:
+            print(f"extract: {path} is there already, but its articles are not in "
+                  f"--store {store.shown}, so it is made again", file=sys.stderr)
     print(f"extract: from {args.dump or 'the database'}")
     articles = Articles(path, origin)
     with disk_faults(articles.part), articles.file:
@@ -300,6 +317,8 @@ def extract_stage(args: Namespace) -> dict:
                     articles.state["stored"] += store_articles(store, batch)
                 articles.add(batch)
             articles.complete()
+        if store:
+            store.take_note(content, True)
     about = part_text(path, articles.state, args.valid_share)
     forget_state(path)
     return about
@@ -329,11 +348,8 @@ def finished_text(path: Path, origin: dict, overwrite: bool) -> dict:
                 f"{file}: not made by this program, so not replaced without --overwrite")
     as_described = path.exists() and valid.exists() == bool(known.get("valid_bytes"))
     made_from = known.get("origin", {})
-    if not as_described or origin not in (made_from, made_from | {"store": None}):
-        return {}
-    print(f"extract: {path} is there already")
-    forget_state(path)
-    return known
+    same = as_described and origin in (made_from, made_from | {"store": None})
+    return known if same else {}
 
 
 def origin_of(args: Namespace) -> dict:

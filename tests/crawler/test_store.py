@@ -103,3 +103,64 @@ def test_documents_of_another_kind_are_told(mongo, tmp_path):
     common.Store(mongo.uri, "articles").update([{"_id": 1, "title": "가"}])
     check_error(run(kowiki, "--stage", "extract", "--from_store", mongo.uri,
                     "--output_dir", tmp_path), "not a document of kowiki.py")
+
+
+def export(mongo, folder, *more):
+    return run(kowiki, "--stage", "extract", "--from_store", mongo.uri, "--valid_share", 0,
+               "--output_dir", folder, *more)
+
+
+def test_store_that_is_half_filled_is_not_exported(mongo, tmp_path):
+    whole = write_dump(tmp_path / "a.xml", revisions(2000)).read_bytes()
+    (tmp_path / "a.xml").write_bytes(whole[: len(whole) // 2])
+    check_error(extract(tmp_path / "a.xml", tmp_path / "out", "--store", mongo.uri), "damaged")
+    assert 0 < len(list(common.Store(mongo.uri, "articles").read())) < 2000
+    check_error(export(mongo, tmp_path / "export"), "half filled", "--store")
+    assert not (tmp_path / "export/kowiki.txt").exists()
+    (tmp_path / "a.xml").write_bytes(whole)
+    check_success(extract(tmp_path / "a.xml", tmp_path / "out", "--store", mongo.uri))
+    check_success(export(mongo, tmp_path / "export"))
+    assert len(articles(tmp_path / "export")) == 2000
+
+
+def test_store_that_was_emptied_is_filled_again(mongo, tmp_path):
+    dump = write_dump(tmp_path / "a.xml", revisions(100))
+    first = extract(dump, tmp_path / "out", "--store", mongo.uri)
+    assert "made again" not in check_success(first).err
+    same = check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    assert "there already" in same.out and "made again" not in same.err
+    store = common.Store(mongo.uri, "articles")
+    store.collection.database.client.drop_database("wiki")
+    again = check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    assert "so it is made again" in again.err
+    assert len(list(store.read())) == 100
+    mongo.stop()
+    check_error(extract(dump, tmp_path / "out", "--store", mongo.uri), "--store")
+    mongo.start()
+
+
+def test_run_goes_on_only_in_the_database_that_has_its_first_articles(mongo, tmp_path, monkeypatch):
+    dump = write_dump(tmp_path / "a.xml", revisions(3000))
+    real, calls = common.Store.update, []
+
+    def update(self, *more):
+        calls.append(1)
+        if len(calls) == 30:  # some way behind the first 1000 pages, where the state is saved
+            raise common.UserError("gone")
+        return real(self, *more)
+
+    monkeypatch.setattr(common.Store, "update", update)
+    check_error(extract(dump, tmp_path / "out", "--store", mongo.uri), "gone")
+    store = common.Store(mongo.uri, "articles")
+    assert (tmp_path / "out/kowiki.txt.state").exists()
+    store.collection.database.client.drop_database("wiki")
+    check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
+    assert len(list(store.read())) == 3000
+
+
+def test_article_without_text_leaves_no_second_blank_line(mongo, tmp_path):
+    store = common.Store(mongo.uri, "articles")
+    store.update([{"_id": 1, "title": "가", "text": ""}, {"_id": 2, "title": "나", "text": "\n글"},
+                  {"_id": 3, "title": "다", "text": "글"}])
+    check_success(export(mongo, tmp_path, "--min_chars", 0))
+    assert articles(tmp_path) == {"가": [], "나": ["글"], "다": ["글"]}
