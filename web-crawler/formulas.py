@@ -57,6 +57,7 @@ ACCENTS = {"hat": "\u0302", "widehat": "\u0302", "bar": "\u0304", "overline": "\
            "ddot": "\u0308", "check": "\u030c"}  # fmt: skip
 
 TOKEN = re.compile(r"\\(?:operatorname\*|[A-Za-z]+|.)|\s+|[^\\]", re.S)
+BASE = re.compile(r"[\w)\]}|‖⟩⌋⌉′*∂∇∞\u0300-\u036f\u20d7]\s*\Z")  # bears a power or an index
 PLAIN_POWER = re.compile(r"[-+−±]?[\w.,∞′*†∘°]+|\([^()]*\)|[-+−*′†⊥⊤]+")  # needs no brackets
 NO_FORMULA = re.compile(r"</|<ref\b|\n[ \t]*\n|\[\[|'''", re.I)  # an article, its <math> was torn
 
@@ -82,11 +83,15 @@ def group(tokens: list[str], place: int, depth: int) -> tuple[str, int]:
     """(text, place after it) of the tokens up to the } that ends the group, or to the end."""
     out: list[str] = []
     raised = -1  # the length of out after a power or an index
+    bare = False  # whether that one stands on nothing
     while place < len(tokens) and tokens[place] != "}":
         token = tokens[place]
         if raised == len(out) and token.isdigit() and out[-1][-1:].isdigit():
             out.append(" ")  # 2^2 5 is not 2^25
         if token in "^_":
+            if raised == len(out) and bare:  # {}^{238}_{92}U: either number would be in the other
+                raise Unsayable
+            bare = raised != len(out) and is_bare(out)
             text, place = argument(tokens, place + 1, depth)
             index = text.strip()
             if token == "^":
@@ -111,6 +116,13 @@ def group(tokens: list[str], place: int, depth: int) -> tuple[str, int]:
     if (place < len(tokens)) != (depth > 0):  # a } too many, or too few
         raise Unsayable
     return "".join(out), place + 1
+
+
+def is_bare(out: list[str]) -> bool:
+    """Whether a power or an index stands on nothing, as after {}. Unsayable if behind a digit."""
+    if out and not out[-1] and "".join(out[-4:])[-1:].isdigit():  # 5{}_5C_2 is not 55C2
+        raise Unsayable
+    return not out or not out[-1] or not BASE.search("".join(out[-4:]))
 
 
 def argument(tokens: list[str], place: int, depth: int) -> tuple[str, int]:

@@ -191,6 +191,8 @@ UNITS = pairs(words("""
 # A second number and unit belong to the first; after others, they say what to convert to.
 COMPOUND_UNITS = {("ft", "in"), ("yd", "ft"), ("yd", "in"), ("mi", "yd"), ("mi", "ft"),
                   ("st", "lb"), ("lb", "oz"), ("m", "cm"), ("km", "m")}
+# The arguments of {{val}} that are understood; fmt= only parts the digits in another way.
+QUANTITY = set(words("1 2 3 e u ul up upl p s fmt"))
 # What stands between the numbers of a conversion, and what it is in Korean.
 BETWEEN = pairs(entries("""
     -=–=—=~=to=to(-)=to about=-to-=~, x=×=by=xx=*=×, +/-=±=+/−=±, +=+, /=/"""))

@@ -92,11 +92,17 @@ UNCLOSED = re.compile(
     rf"|^[ \t*:#]*<{one_of(['gallery'])}{ATTRIBUTES}[ \t]*$", re.I | re.M)
 READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re.I)  # of <ruby>
 POWER = re.compile(  # 10<sup>3</sup> is not 103, nor 2<sup>''n''</sup> 2n; but 1<sup>st</sup>
-    r"(?<=\d)((?:''+|\]\]|</(?:sub|i|b|small|span)>)*) ?<sup\b[^<>]*>"
+    r"(?:(?<=\d)|(?<=[\dA-Za-z']\)))((?:''+|\]\]|</(?:sub|i|b|small|span)>)*) ?<sup\b[^<>]*>"
     r"(?:\s|&nbsp;|<(?:small|b|i|span)\b[^<>]*>)*"
     r"(?=(?:''+)?(?:[\d−–-]|\+\d|&minus;|&ndash;|&#8722;)|''[a-zπ]|\[\[[^\[\]|]*\|[\d−-]"
     r"|(?![aeor]</)[a-z](?:[-+−]\d+)?</sup)", re.I)
 BASE = re.compile(r"(?<=\d)<sub\b[^<>]*>(?=\d+</sub)", re.I)  # 1010<sub>2</sub> is not 10102
+# <sup>235</sup><sub>92</sub>U is not 23592U; x<sup>2</sup><sub>0</sub> is x0^2. In either way of
+# writing, and in either order.
+ABOVE = r"(?:<sup\b[^<>]*>|\{\{(?:sup|위 ?첨자)\|)([^<>{}|\n]*)(?:</sup\s*>|\}\})"
+BELOW = r"(?:<sub\b[^<>]*>|\{\{(?:sub|아래 ?첨자)\|)([^<>{}|\n]*)(?:</sub\s*>|\}\})"
+BOTH = re.compile(rf"{ABOVE} ?{BELOW}(?P<letter>(?:\[\[|''+)?[A-Za-z])?|{BELOW} ?{ABOVE}", re.I)
+AFTER_NUMBER = re.compile(r"(?<=\d)</su[bp]\s*>(?=\d)", re.I)  # 2<sup>10</sup>3 is not 2^103
 # 5{{frac|1|2}} is not 51/2.  What begins with a plain sign is found fast.
 MIXED_TEMPLATE = re.compile(r"\{\{(?<=\d\{\{)(?=(?:s?frac|분수)\|)", re.I)
 MIXED_TAGS = re.compile(r"<(?<=\d<)sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>", re.I)
@@ -115,6 +121,8 @@ TITLES = set(TAGS) - set(words("""
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
     text = MIXED_TEMPLATE.sub(" {{", text)
+    if "sup" in text or "첨자" in text:
+        text = BOTH.sub(both, text)
     if "<" not in text:
         return text
     page, text = text, OPAQUE.sub(opaque, text)
@@ -131,9 +139,20 @@ def strip_tags(text: str) -> str:
     text = UNCLOSED.sub(HOLE, text)
     if "<su" in text or "<SU" in text:
         text = MIXED_TAGS.sub(r" \1/\2", text)
+        text = AFTER_NUMBER.sub(" ", text)
         text = BASE.sub("_", POWER.sub(r"\1^", text))
     text = BREAK.sub(" ", READING.sub("", text))
     return TAG.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
+
+
+def both(match: re.Match[str]) -> str:
+    """What becomes of a number above and one below at the same place: a hole without a base."""
+    above, below, letter = match[1], match[2], match["letter"] or ""
+    before = match.string[max(0, match.start() - 1) : match.start()]
+    based = re.match(r"[\w)\]}'’]", before) and not letter
+    if not re.search(r"\d", match[0]) or (based and above is None):
+        return match[0]
+    return f"{below}^{above}" if based else HOLE + letter
 
 
 def opaque(match: re.Match[str]) -> str:
@@ -413,8 +432,9 @@ def group_digits(number: str) -> str:
 
 
 def date(arguments: Arguments) -> str:
-    """{{...|1924|10|1}} -> 1924년 10월 1일, as much as is given; {{...|1924년 10월}} stays."""
-    parts = [(arguments[key], unit) for key, unit in zip("123", "년월일") if arguments.get(key)]
+    """{{...|1924|10|01}} -> 1924년 10월 1일, as much as is given; {{...|1924년 10월}} stays."""
+    parts = [(re.sub(r"(?<!\d)0+(?=\d)", "", arguments[key]), unit)
+             for key, unit in zip("123", "년월일") if arguments.get(key)]
     return " ".join(part + unit if re.fullmatch(rf"\D*\d+{GAP}*", part) else part
                     for part, unit in parts)  # fmt: skip
 
@@ -449,14 +469,20 @@ def height(arguments: Arguments) -> str:
 
 
 def quantity(arguments: Arguments) -> str:
-    """{{val|1.5|0.1|e=6|u=m}} -> 1.5±0.1×10^6 m."""
-    amount, error, power = (arguments.get(key, "") for key in ("1", "2", "e"))
+    """{{val|1.5|0.1|e=6|u=m}} -> 1.5±0.1×10^6 m, {{val|12|4|5}} -> 12 (+4, −5); HOLE for others."""
+    if arguments.keys() - names.QUANTITY:
+        return HOLE
+    amount, error, low, power = (arguments.get(key, "") for key in ("1", "2", "3", "e"))
     unit = arguments.get("u") or arguments.get("ul") or ""
+    below = arguments.get("up") or arguments.get("upl") or ""
     if error in names.BETWEEN:
-        error = names.BETWEEN[error] + arguments.get("3", "")
+        error = names.BETWEEN[error] + low
+    elif low:
+        error = f" (+{error.lstrip('+')}, −{low.lstrip('-−')})"
     elif error:
         error = error if error.startswith("(") else "±" + error
-    return f"{amount}{error}{power and '×10^' + power} {unit}"
+    said = f"{arguments.get('p', '')}{amount}{error}{power and '×10^' + power}"
+    return f"{said}{arguments.get('s', '')} {unit}{below and '/' + below}"
 
 
 def fraction(arguments: Arguments) -> str:

@@ -615,6 +615,35 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                         ["값은 x0^2과 χ0.05^2이다."]),
         "power before a digit": ("값은 <math>2^{2}5</math>, <math>\\log_{10}2</math>이다.",
                                  ["값은 2^2 5, log10 2이다."]),
+        "isotopes": ("앞이다. 그것은 <math>{}^{238}_{92}\\mathrm{U}</math>이다. 그것은 "
+            "<math>n + ^{14}_{6}C</math>이다. 그것은 <math>{}_6^{14}C</math>이다. 뒤이다.",
+            ["앞이다. 뒤이다."]),
+        "isotopes in HTML": ("앞이다. 그것은 <sup>235</sup><sub>92</sub>U이다. 그것은 "
+            "<sub>92</sub><sup>235</sup>U이다. 그것은 {{sup|235}}{{sub|92}}U이다. 뒤이다.",
+            ["앞이다. 뒤이다."]),
+        "one number before": (
+            "<math>{}^{14}C</math>, <math>{}_5C_2</math>, <sup>235</sup>U가 있다.",
+            ["^14C, 5C2, 235U가 있다."]),
+        "combinations behind a number": (
+            "앞이다. 값은 <math>5{}_5C_2</math>이다. 값은 <math>{}_5C_2{}_3C_1</math>이다. 뒤이다.",
+            ["앞이다. 뒤이다."]),
+        "two indices on a base": (
+            "값은 <math>[x]_0^1</math>, x<sup>2</sup><sub>0</sub>, O<sub>4</sub><sup>2-</sup>이다.",
+            ["값은 [x]0^1, x0^2, O4^2-이다."]),
+        "power of a bracket": (
+            "값은 (-1)<sup>3</sup>, (1+0.05)<sup>10</sup>, (''x''+''y'')<sup>2</sup>이다.",
+            ["값은 (-1)^3, (1+0.05)^10, (x+y)^2이다."]),
+        "note behind a bracket": ("홍길동(洪吉童)<sup>1)</sup>은", ["홍길동(洪吉童)1)은"]),
+        "number behind a power": ("값은 2<sup>10</sup>3, log<sub>2</sub>8이다.",
+                                  ["값은 2^10 3, log2 8이다."]),
+        "errors": ("{{val|12.3|0.4|0.5}}, {{val|12.3|+0.4|-0.5}}, {{val|10|-|20|u=km}}",
+                   ["12.3 (+0.4, −0.5), 12.3 (+0.4, −0.5), 10~20 km"]),
+        "unit, prefix, suffix": ("{{val|10|u=km|up=s}}, {{val|p=~|10|s=%|fmt=commas}}",
+                                 ["10 km/s, ~10%"]),
+        "other arguments": ("앞이다. 값은 {{val|1|2|3|4}}이다. 값은 {{val|1|끝=2}}이다. 뒤이다.",
+                            ["앞이다. 뒤이다."]),
+        "zeros": ("{{출생일|2020|01|05}}, {{날짜|2000|10|20}}",
+                  ["2020년 1월 5일, 2000년 10월 20일"]),
         "base": ("수는 <math>1010_2</math>와 1010<sub>2</sub>이다.", ["수는 1010_2와 1010_2이다."]),
         "mixed": ("길이는 5{{frac|1|2}}인치, 3<sup>1</sup>/<sub>2</sub>피트이다.",
                   ["길이는 5 1/2인치, 3 1/2피트이다."]),
