@@ -6,6 +6,7 @@ many. Memory does not grow with its length.
 
 import bz2
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,7 @@ ATTRIBUTES = {  # parent and element: the attribute of Page that its text become
     ("revision", "model"): "model",
     ("revision", "text"): "text",
     ("namespaces", "namespace"): "prefix",  # not of a page: a name in the head of the dump
+    ("siteinfo", "dbname"): "wiki",  # nor is this: whose dump it is, as kowiki
 }
 
 
@@ -122,6 +124,10 @@ class PageParser:
         value = "".join(self.pieces) if self.wanted else ""
         if self.wanted == "prefix":
             self.namespaces[value.casefold()] = self.key
+        elif self.wanted == "wiki":
+            if value != "kowiki":
+                print(f"warning: a dump of {value!r}, not of kowiki: read by the templates, "
+                      "prefixes and sections of Korean Wikipedia", file=sys.stderr)
         elif self.wanted:
             setattr(self.page, self.wanted, value)
         self.wanted = None

@@ -48,8 +48,7 @@ Dump = tuple[str, str | None, int | None, str | None]  # its address, date, byte
 # ---- Download ------------------------------------------------------------------------------------
 def download_stage(args: Namespace) -> dict:
     """Leaves a dump in the output folder, verified; returns what FILE.json says of it."""
-    is_file = re.search(r"\.(bz2|xml)$", args.url)
-    url, date, size, sha1 = direct_dump(args.url) if is_file else find_dump(args)
+    url, date, size, sha1 = direct_dump(args.url) if is_file(args.url) else find_dump(args)
     path = args.output_dir / file_name(url)
     known = read_json(manifest(path))
     found = file_sha1(path) if path.exists() and not args.overwrite else None
@@ -69,6 +68,11 @@ def download_stage(args: Namespace) -> dict:
              "sha1": found, "sha1_was_published": bool(sha1)} | known
     write_json(manifest(path), about)  # also if a run was killed before it could
     return about
+
+
+def is_file(url: str) -> bool:
+    """Whether an address is that of a dump, not of a folder of dumps."""
+    return url.endswith((".bz2", ".xml"))
 
 
 def file_name(url: str) -> str:
@@ -371,13 +375,13 @@ def origin_of(args: Namespace) -> dict:
 
 
 def newest_dump(args: Namespace) -> Path:
-    """The last dump, by name, in the output folder, or that of --date."""
+    """The last dump, by name, in the output folder, or that of --date; a part only if alone."""
     named = f"*{args.date}-pages-articles*" if args.date else "*pages-articles*"
-    dumps = [path for path in args.output_dir.glob(named)
-             if path.name.endswith((".xml.bz2", ".xml"))]
-    if not dumps:
-        raise UserError(f"no dump {named} in {args.output_dir}; see --stage download and --dump")
-    return max(dumps)
+    paths = sorted(args.output_dir.glob(named))
+    for ending in (r"\.xml(\.bz2)?$", r"\.xml-p\d+p\d+(\.bz2)?$"):
+        if dumps := [path for path in paths if re.search(ending, path.name)]:
+            return dumps[-1]
+    raise UserError(f"no dump {named} in {args.output_dir}; see --stage download and --dump")
 
 
 def store_articles(store: common.Store, batch: list[Page]) -> int:
@@ -526,6 +530,10 @@ def parse_options() -> Namespace:
     if args.stage == "download" and (args.dump or args.from_store):
         raise UserError("--stage download: goes with neither --dump nor --from_store, which need "
                         "no download")
+    downloads = args.stage in ("download", "all") and not (args.dump or args.from_store)
+    if args.date and (args.dump or args.from_store or (downloads and is_file(args.url))):
+        raise UserError(f"--date {args.date}: goes with no --dump, no --from_store and no --url of "
+                        "a file, which say already what to take")
     if args.dump and not args.dump.is_file():
         raise UserError(f"--dump {args.dump}: no such file")
     return args

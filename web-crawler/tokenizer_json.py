@@ -206,6 +206,9 @@ def tokenizer_files(model: bytes, path: Path) -> dict[str, bytes]:
 
 
 def main() -> None:
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print((__doc__ or "").strip())
+        return
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         raise UserError("needs the name of a SentencePiece model, as ../vocab/kowiki.model")
     path = Path(sys.argv[1])

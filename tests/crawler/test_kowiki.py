@@ -124,6 +124,24 @@ def test_dump_in_the_folder_is_the_newest_or_that_of_the_date_and_is_named(tmp_p
     check_error(run(kowiki, *options, "--date", "20260801"), "no dump", "20260801")
 
 
+def test_part_of_a_dump_is_found_and_a_whole_one_goes_before_it(tmp_path):
+    options = ("--stage", "extract", "--output_dir", tmp_path, "--processes", 1)
+    for number, name in ((1, "articles1.xml-p1p82407.bz2"), (2, "articles.xml.bz2")):
+        write_dump(tmp_path / f"kowiki-20261001-pages-{name}", [page(number, PROSE.format(number))],
+                   packed=True)
+        (tmp_path / "kowiki-20261001-pages-articles-multistream-index.txt.bz2").touch()
+        assert name in check_success(run(kowiki, *options)).out
+        assert list(articles(tmp_path)) == [f"문서 {number}"]
+
+
+def test_dump_of_another_wiki_is_told(tmp_path):
+    head = "<siteinfo><dbname>{}</dbname></siteinfo>"
+    for name, told in (("kowiki", False), ("enwiki", True)):
+        file = write_dump(tmp_path / f"{name}.xml", [head.format(name), page(1, PROSE.format(1))])
+        result = check_success(extract(file, tmp_path / name))
+        assert ("warning: a dump of 'enwiki'" in result.err) == told
+
+
 @pytest.mark.skipif(sys.version_info < (3, 11, 5), reason="there, Python waits for ever (gh-94777)")
 def test_workers_that_die_are_told(tmp_path, monkeypatch):
     monkeypatch.setattr(kowiki, "start_worker", os.abort)
@@ -138,6 +156,9 @@ MISTAKES = [("--dump none.xml", "none.xml"), ("--date 2026", "--date 2026"),
             ("--store mongodb://a/b --from_store mongodb://a/b", "--from_store: goes with neither"),
             ("--dump {0}/file --from_store mongodb://a/b", "--from_store: goes with neither"),
             ("--stage download --dump {0}/file", "--stage download: goes with neither"),
+            ("--date 20260901 --url http://a/b.xml", "--date 20260901"),
+            ("--date 20260901 --dump {0}/file", "--date 20260901"),
+            ("--date 20260901 --from_store mongodb://a/b", "--date 20260901"),
             ("--url htps://a/b.xml", "htps://a/b.xml: not an address"),
             ("--output_dir {0}/file", "file"), ("--contact 나", "--contact")]
 

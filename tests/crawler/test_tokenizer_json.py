@@ -363,7 +363,13 @@ def test_the_test_of_kinds_would_take_the_right_one(fit, tmp_path):
 
 
 def test_command_without_a_model_says_what_it_needs():
-    for options in ([], ["--help"], ["a", "b"]):
+    for options in ([], ["--colour"], ["a", "b"]):
         lines, code = command(*options)
         assert (len(lines), code) == (1, 2)
         assert "kowiki.model" in lines[0]
+
+
+def test_help_is_no_mistake(capsys):
+    with mock.patch("sys.argv", ["tokenizer_json.py", "--help"]):
+        tokenizer_json.main()
+    assert "tokenizer_json.py ../vocab/kowiki.model" in capsys.readouterr().out
