@@ -694,7 +694,7 @@ BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*
 # Prose may begin alike: "그림: 김철수". So a bar, a ]] or the ending of a file has to follow.
 FILE_NAME = rf"{FILE_OR_CATEGORY}\S[^\n]*(?:[|]|\]\]|\.(?:jpe?g|png|svg|gif|tiff?|webp|og[gv]))"
 RESIDUE = re.compile(
-    rf"^(?:(?:[^\S\n]|[{GAP}{HOLE}{LOST}{ADDRESS}}}\]])*(?:[|]|! |{{\||{FILE_NAME})"
+    rf"^(?:(?:[^\S\n]|[{GAP}{HOLE}{LOST}{ADDRESS}{{}}\[\]])*(?:[|]|! |{FILE_NAME})"
     rf"|[^\n]*(?:섬네일|썸네일|thumb)\|)[^\n]*", re.I | re.M)
 # MediaWiki reads no entity without its semicolon: R&region stays.
 ENTITY = re.compile(r"&(?:#(?:\d+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")

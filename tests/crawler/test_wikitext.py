@@ -702,6 +702,8 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                      ["그림:김철수, 글:홍길동으로 나온 책이다."]),
         "category": ("분류:잎이 넓은 나무. 뒤이다.", ["분류:잎이 넓은 나무. 뒤이다."]),
         "file": ("파일:가.jpg\n그림:나.PNG 설명\nFile:a b.svg|가\n글이다.", ["글이다."]),
+        "remnants, then a row": ("앞이다.\n}}}| 가 || 나\n{}}}| class=x\n뒤이다.",
+                                 ["앞이다.", "뒤이다."]),
         "half a link": ("분류:강]]\n파일:가|섬네일]]\n글이다.", ["글이다."]),
     },
     "an entity ends with a semicolon": {
@@ -957,7 +959,7 @@ def torn(count):
 
 
 # With these a bar that is text may begin a line, or a sentence that becomes its first.
-BAR_AS_TEXT = re.compile(r"<(?:nowiki|math|code)|\{\{!|&(?:#124|vert);|''|[.!?][^\w\n]*\|")
+BAR_AS_TEXT = re.compile(r"<(?:nowiki|math|code)|\{\{!|&(?:#|vert;)|''|[.!?][^\w\n]*\|")
 
 
 def check_lines(lines, text):
