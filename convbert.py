@@ -56,8 +56,8 @@ Departures from the authors' code:
   - All names and the classifier's hidden layer follow Hugging Face, and so does A = H/2 for any
     head_ratio: theirs is H/head_ratio, which is the same in all published models.
 
-    python convbert.py --task pretrain       # on Korean Wikipedia, into runs/pretrain
-    python convbert.py --task finetune       # on NSMC's film reviews, into runs/finetune
+    python convbert.py --task pretrain       # on Korean Wikipedia, or else on the bundled sample
+    python convbert.py --task finetune       # on NSMC's film reviews, or else on the sample
     python convbert.py --task predict --text "배우들 연기가 정말 좋았어요"
 """
 
@@ -80,6 +80,8 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
+import zipfile
 from argparse import Namespace
 from collections import Counter, namedtuple
 from collections.abc import Callable, Iterable, Iterator
@@ -215,7 +217,9 @@ class ConvBertConfig:
 
         Raises UserError, with the name of the file.
         """
-        path = Path(path) if Path(path).suffix == ".json" else Path(path, "config.json")
+        path = Path(path)
+        if path.suffix != ".json" or path.is_dir():
+            path = path / "config.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig"))
             if values.get("model_type", "convbert") != "convbert":
@@ -224,6 +228,9 @@ class ConvBertConfig:
             needed = names[: names.index("hidden_act")]
             if missing := [name for name in needed if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
+            for name in values.keys() - {*names}:  # Hugging Face has many that are not used here
+                if near := difflib.get_close_matches(name, {*names} - {*values}, 1, cutoff=0.8):
+                    raise UserError(f"{name}: did you mean {near[0]}?")
             labels = values.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}  # as in transformers
             labels = {int(number): str(name) for number, name in labels.items()}
             values["id2label"] = dict(sorted(labels.items()))
@@ -554,8 +561,6 @@ def init_weights(module: nn.Module, std: float) -> None:
 class ConvBertPreTrainedModel(nn.Module):
     """What all models share: folders with Hugging Face's config.json and model.safetensors."""
 
-    config: ConvBertConfig
-
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.config = config
@@ -580,6 +585,10 @@ class ConvBertPreTrainedModel(nn.Module):
         names = {name.removeprefix("convbert."): name for name, _ in model.named_parameters()}
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
         weights = {names.get(k, k): v for k, v in weights.items()}
+        head, words = (weights.get(name) for name in
+                       ("generator_lm_head.weight", "convbert.embeddings.word_embeddings.weight"))
+        if head is not None and words is not None and not torch.equal(head, words):
+            raise UserError(f"{path}: the output layer's weights are not the word embeddings")
         if saved.id2label != model.config.id2label:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
         missing = [name for name in names.values() if name not in weights]
@@ -593,9 +602,10 @@ class ConvBertPreTrainedModel(nn.Module):
             raise UserError(f"{path}: does not fit ({brief(error)})") from None
         if not all(weight.isfinite().all() for weight in model.parameters()):
             raise UserError(f"{path}: holds weights that are not finite")
-        if missing or unused:
-            print(f"{path}: begins anew: {modules_of(missing)}; not used: {modules_of(unused)}",
-                  file=sys.stderr)
+        told = [f"{what}: {modules_of(of)}"
+                for what, of in (("begins anew", missing), ("not used", unused)) if of]
+        if told:
+            print(f"{path}: {'; '.join(told)}", file=sys.stderr)
         return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> None:
@@ -637,7 +647,7 @@ def modules_of(names: Iterable[str]) -> str:
              "generator_lm_head": "masked LM head", "generator": "generator",
              "discriminator_predictions": "replaced token head"}
     parts = [name.removeprefix("convbert.").partition(".")[0] for name in names]
-    return ", ".join(dict.fromkeys(words.get(part, part) for part in parts)) or "nothing"
+    return ", ".join(dict.fromkeys(words.get(part, part) for part in parts))
 
 
 class ConvBertModel(ConvBertPreTrainedModel):
@@ -741,8 +751,11 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         self.initialise(self.discriminator_predictions)
         width = config.hidden_size // config.generator_ratio
         heads = max(1, config.num_attention_heads // config.generator_ratio)
-        narrow = replace(config, hidden_size=width, intermediate_size=4 * width,
-                         num_attention_heads=heads)
+        try:
+            narrow = replace(config, hidden_size=width, intermediate_size=4 * width,
+                             num_attention_heads=heads)
+        except UserError as error:
+            raise UserError(f"generator_ratio {config.generator_ratio}: {error}") from None
         self.generator = ConvBertForMaskedLM(narrow, self.convbert.embeddings)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
@@ -752,7 +765,8 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         labelled = labels != IGNORE  # [B, T]
         original = torch.where(labelled, labels, input_ids)  # [B, T]
         corrupted = original.clone()  # [B, T]
-        corrupted[labelled] = draw(guess.logits)  # [M]
+        # a draw from softmax(logits): the argmax of logits + Gumbel noise
+        corrupted[labelled] = F.gumbel_softmax(guess.logits.detach().float()).argmax(-1)  # [M]
         replaced = corrupted != original  # [B, T] false where the draw is the original token
 
         hidden = self.convbert(corrupted, attention_mask, token_type_ids)  # [B, T, H]
@@ -762,13 +776,6 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         rtd_loss = (losses * real).sum() / real.sum()
         loss = guess.loss + 50.0 * rtd_loss  # the latter is small beside the former
         return ModelOutput(loss, logits)
-
-
-def draw(logits: Tensor) -> Tensor:
-    """A draw from softmax(logits) in each row, [M, V] -> [M]: the argmax of logits + Gumbel noise,
-    which is −log of a draw from Exp(1)."""
-    gumbel = -torch.empty_like(logits, dtype=torch.float32).exponential_().log()
-    return (logits.detach() + gumbel).argmax(-1)
 
 
 class ConvBertClassificationHead(nn.Module):
@@ -889,7 +896,7 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
                 before = ids[-1:]
                 lines = file.readlines(1 << 18)  # characters
     count = min(len(tokens), most) // (2 * width)
-    if count < 2:
+    if count < min(2, limit or 2):
         raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
     return np.frombuffer(tokens, np.uint16, count * width).reshape(count, width)
 
@@ -1100,8 +1107,8 @@ def train(args: Namespace, folder: "RunFolder", model: ConvBertPreTrainedModel,
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             loss, norm = torch.stack([sum(losses), norm]).tolist()
             if not math.isfinite(loss + norm):
-                raise UserError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; the "
-                                "last checkpoint is kept; try a lower --learning_rate")
+                raise UserError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; "
+                                "this is not saved; try a lower --learning_rate")
             optimizer.step()
             optimizer.zero_grad()
 
@@ -1261,14 +1268,15 @@ def classify(model: ConvBertPreTrainedModel, ids: list[Tensor], batch_size: int,
 
 
 def scores_of(logits: Tensor, targets: Tensor) -> dict:
-    """Accuracy, F1 (of class 1; of more than two classes the mean), loss, count, and the confusion
-    matrix with a row for each true class.  logits [n, C], targets [n]."""
+    """Accuracy, F1 (of class 1; of more than two classes the mean of those that occur), loss,
+    count, and the confusion matrix with a row for each true class.  logits [n, C], targets [n]."""
     C = logits.size(1)
     matrix = torch.bincount(targets * C + logits.argmax(-1), minlength=C * C).view(C, C)
     right = matrix.diagonal()
-    f1 = 2 * right.double() / (matrix.sum(0) + matrix.sum(1)).clamp(min=1)  # [C]
+    counts = matrix.sum(0) + matrix.sum(1)  # [C] as answers and as labels
+    f1 = 2 * right.double() / counts.clamp(min=1)  # [C]
     return {"eval_accuracy": right.sum().item() / len(targets),
-            "eval_f1": (f1[1] if C == 2 else f1.mean()).item(),
+            "eval_f1": (f1[1] if C == 2 else f1[counts > 0].mean()).item(),
             "eval_loss": F.cross_entropy(logits, targets).item(),
             "eval_samples": len(targets), "confusion_matrix": matrix.tolist()}
 
@@ -1305,7 +1313,7 @@ def finetune(args: Namespace) -> None:
         scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
         if "test" in parts:
             kept = Path(args.test_file or args.output_dir / "test.jsonl")
-            scores |= score("test", model) | {"test_file": str(kept)}
+            scores |= score("test", model) | {"test_file": os.path.abspath(kept)}
             if not args.test_file and not RANK:
                 keep_examples(parts["test"], kept)
         finish(args, model, tokenizer, progress, scores)
@@ -1319,9 +1327,8 @@ def say_cut(cut: int, count: int, what: str, args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Scores a fine-tuned model on a test file."""
-    if (args.output_dir / "train_results.json").exists():
-        raise UserError(f"--output_dir {args.output_dir}: holds the results of a training; "
-                        "name another folder")
+    if (args.output_dir / "metrics.jsonl").exists():
+        raise UserError(f"--output_dir {args.output_dir}: holds a training; name another folder")
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     test = read_examples(args.test_file, args, args.max_eval_samples)
@@ -1371,7 +1378,10 @@ class Classifier:
 
     def __call__(self, texts: str | list[str], all_scores: bool = False) -> list[dict]:
         """[{"label": class, "score": its probability}]; all_scores adds "scores" of all classes."""
-        texts = [texts] if isinstance(texts, (str, bytes, dict)) else list(texts)
+        one = isinstance(texts, (str, bytes, dict)) or not isinstance(texts, Iterable)
+        if one or hasattr(texts, "columns"):  # of a table its columns' names would be taken
+            texts = [texts]  # type: ignore[list-item]
+        texts = list(texts)
         for number, text in enumerate(texts):
             check_text(text, f"text {number}")
         ids, cut = encode_texts(texts, self.tokenizer, self.max_seq_length)
@@ -1389,8 +1399,10 @@ class Classifier:
 
 def predict(args: Namespace) -> None:
     """A JSON object a line for every text, in their order: its columns, label, score."""
-    if args.output_file and args.test_file and is_same_file(args.output_file, args.test_file):
-        raise UserError(f"--output_file {args.output_file}: is --test_file; name another")
+    if args.output_file and is_same_file(args.output_file, args.test_file or 0):  # 0: stdin
+        raise UserError(f"--output_file {args.output_file}: holds the texts; name another")
+    if args.text_column_name and not args.test_file:
+        raise UserError("--text_column_name: there is no --test_file whose column it could name")
     if not args.output_file and sys.stdout is None:
         raise UserError("there is no stdout; give --output_file")
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
@@ -1431,7 +1443,8 @@ def visualize(args: Namespace) -> None:
     layer = args.layer or count
     if not args.text or layer > count:
         raise UserError(f"visualize needs --text, and a --layer from 1 to {count}")
-    ids, _ = encode_texts(args.text, tokenizer, args.max_seq_length)
+    ids, cut = encode_texts(args.text, tokenizer, args.max_seq_length)
+    say_cut(cut, len(ids), "texts", args)
     for number, row in enumerate(ids, 1):
         path = args.output_dir / f"layer-{layer}-text-{number}.png"
         pictures.mixed_attention(model.eval(), row, [tokenizer.pieces[i] for i in row], layer, path)
@@ -1506,17 +1519,17 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
     for line, values in rows:
-        if len(values) > len(names):
+        if not any(map(str.strip, values)) and not len(values) == len(names) == 1:
+            continue  # a blank line is no row, but "" is
+        if len(values) != len(names):
             mark = {"\t": "a tab", ";": "a semicolon"}.get(separator, "a comma")
             raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
-                            f"put quotation marks around a text that holds {mark}, and do not end "
-                            f"a line with {mark}")
-        # a blank line is no row, but "" is
-        if any(map(str.strip, values)) or len(values) == len(names) == 1:
-            row = dict(itertools.zip_longest(names, values, fillvalue=""))
-            if nsmc:
-                row["document"] = unquoted(row["document"])
-            yield line, row
+                            f"put quotation marks around a text that holds {mark} or a line break, "
+                            f"and do not end a line with {mark}")
+        row = dict(zip(names, values))
+        if nsmc:
+            row["document"] = unquoted(row["document"])
+        yield line, row
 
 
 def csv_rows(path: Path | str, lines: Iterable[str], number: int,
@@ -1563,13 +1576,19 @@ def unquoted(text: str) -> str:
     return text
 
 
+def clean_name(name: Any) -> str:
+    """A name as it looks: Hangul composed, as macOS may not have it, and no blanks around it."""
+    blank = r"[\s\u200b\ufeff]+"  # also those without width
+    return re.sub(f"^{blank}|{blank}$", "", unicodedata.normalize("NFC", str(name)))
+
+
 def pick_column(names: list[str], given: str | None, usual: tuple, option: str, path: Any) -> str:
     """The column that an option names, or the one with a usual name.  UserError if in doubt."""
     if given:
-        found = [name for name in names if name.strip() == given.strip()]
+        found = [name for name in names if clean_name(name) == clean_name(given)]
         why = f"no column {given!r}"
     else:
-        found = [name for name in names if name.strip().lower() in usual]
+        found = [name for name in names if clean_name(name).lower() in usual]
         why = (f"is it {' or '.join(found)}?" if found else
                "no column has a usual name; a table must begin with a line of names")
     if len(found) != 1:
@@ -1581,13 +1600,15 @@ def pick_column(names: list[str], given: str | None, usual: tuple, option: str, 
 def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> list[Example]:
     """The labelled texts of a file; stderr tells the columns.  Raises UserError, with the line."""
     examples: list[Example] = []
+    told: tuple = ("document", "label", False)  # NSMC's columns go without saying
     for columns, rows in read_table(path, limit):
         text = pick_column(columns, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
         soft = "scores" in columns
         label = args.label_column_name
         if label or not soft or {name.lower() for name in columns} & set(LABEL_COLUMNS):
             label = pick_column(columns, label, LABEL_COLUMNS, "--label_column_name", path)
-        if not examples and (text, label, soft) != ("document", "label", False):
+        if (text, label, soft) != told:
+            told = text, label, soft
             found = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
             print(f"{path}: texts from {text!r}, labels from {found}", file=sys.stderr)
         for line, row in rows:
@@ -1602,7 +1623,8 @@ def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -
 
 def check_text(value: Any, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"{where}: has no text, but {reprlib.repr(value)}")
+        shown = " ".join(reprlib.repr(value).split())  # of a table in one line
+        raise UserError(f"{where}: has no text, but {shown}")
     return value
 
 
@@ -1611,7 +1633,7 @@ def clean_label(value: Any, where: str, may_lack: bool) -> str:
     if isinstance(value, (list, dict)):
         shown = reprlib.repr(value)
         raise UserError(f"{where}: label {shown} is neither a word nor a whole number")
-    name = "" if value is None else str(value).strip()
+    name = "" if value is None else clean_name(value)
     if not name and not may_lack:
         raise UserError(f"{where}: has no label")
     if re.fullmatch(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?", name):
@@ -1626,12 +1648,13 @@ def clean_scores(value: Any, where: str) -> dict[str, float]:
     if value is None:
         return {}
     try:
-        scores = {str(name): float(p) for name, p in value.items()}
+        scores = {clean_name(name): float(p) for name, p in value.items()}
         total = sum(scores.values())
         if not (min(scores.values()) >= 0 and 0.98 < total < 1.02):
             raise ValueError
     except (AttributeError, TypeError, ValueError):
-        raise UserError(f"{where}: scores must be {{class: probability}} that sum to 1") from None
+        raise UserError(f"{where}: scores must be {{class: probability}} that sum to 1, in JSON "
+                        "lines; another column needs another name") from None
     return {name: p / total for name, p in scores.items()}
 
 
@@ -1656,6 +1679,12 @@ def class_names(examples: list[Example]) -> dict[int, str]:
     return dict(enumerate(sorted(names, key=lambda name: (int(name) if whole else 0, name))))
 
 
+def class_numbers(names: dict[int, str]) -> dict[str, int]:
+    """{what a label may be: its class}, of id2label."""
+    numbers = {clean_name(name): number for number, name in names.items()}
+    return numbers | ({"0": 0, "1": 1} if names == NSMC_LABELS else {})
+
+
 def class_targets(examples: list[Example], names: dict[int, str],
                   hard_share: float = 0.0) -> Tensor:
     """Classes, int64 [n]; or probabilities, float [n, C], where there are soft labels.
@@ -1663,14 +1692,14 @@ def class_targets(examples: list[Example], names: dict[int, str],
     A row with label and scores becomes hard_share · label + (1 − hard_share) · scores.
     Raises UserError, with the line, for a label that is none of the names.
     """
-    numbers = {name: number for number, name in names.items()}
-    if names == NSMC_LABELS:
-        numbers |= {"0": 0, "1": 1}
+    numbers = class_numbers(names)
     for row in examples:
         if unknown := {row.label, *row.scores} - {"", *numbers}:
             listed = ", ".join([*names.values()][:20])
             raise UserError(f"{row.where}: label {min(unknown)!r} is none of the classes {listed}")
     if not any(row.scores for row in examples):
+        if hard_share:
+            print("--hard_label_share: not used, since no row has scores", file=sys.stderr)
         return torch.tensor([numbers[row.label] for row in examples])
     targets = np.zeros((len(examples), len(names)), np.float32)
     for target, row in zip(targets, examples):
@@ -1718,8 +1747,8 @@ def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int,
     """
     parts = {"train": read_examples(args.train_file, args, args.max_train_samples)}
     names = class_names(parts["train"])
-    for name, path, limit in (("test", args.test_file, args.max_eval_samples),
-                              ("dev", args.validation_file, None)):
+    limit = args.max_eval_samples
+    for name, path in (("test", args.test_file), ("dev", args.validation_file)):
         if name == "test" and not args.test:
             continue
         if path:
@@ -1740,7 +1769,8 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     listed = ", ".join([*names.values()][:20]) + (", ..." if len(names) > 20 else "")
     print(f"{path}: {len(names)} classes ({listed}); rows: {sizes}", file=sys.stderr)
-    labels = {row.label for part in parts.values() for row in part if row.label}
+    numbers = class_numbers(names)
+    labels = {row.label for part in parts.values() for row in part if row.label in numbers}
     if names == NSMC_LABELS and labels & {"0", "1"}:
         print("labels 0 and 1 are called negative and positive", file=sys.stderr)
     for name, part in parts.items():
@@ -1751,9 +1781,9 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
         if shared := sum(row.text in known for row in parts[other]):
             print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
     counts = Counter(row.label for row in parts["train"] if row.label)
-    taught = {*counts, *(name for row in parts["train"] for name in row.scores)}
-    for name in labels - taught:
-        print(f"no row to train on has the label {name!r}", file=sys.stderr)
+    taught = {numbers[name] for row in parts["train"] for name in (*row.scores, row.label) if name}
+    for number in {numbers[name] for name in labels} - taught:
+        print(f"no row to train on has the label {names[number]!r}", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
         print(f"classes of very unequal size: {listed}", file=sys.stderr)
@@ -1814,7 +1844,7 @@ def lines_of_stdin() -> Iterator[list[str]]:
         texts = []
         for line in [*lines, rest] if ended and rest else lines:
             text, encoding = decoded(line)
-            texts.append(text.rstrip("\r"))
+            texts += text.rstrip("\r").split("\r")  # some files end lines with it alone
             odd[encoding] += 1
             odd["?"] += "?" in text and not any(letter.isalpha() for letter in text)
         if texts:
@@ -1866,6 +1896,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -1907,7 +1939,7 @@ def read_json(path: Path) -> dict:
         return {}
 
 
-def is_same_file(path: Path | str, other: Path | str) -> bool:
+def is_same_file(path: Path | str, other: Path | str | int) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
 
 
@@ -1987,13 +2019,18 @@ class RunFolder:
         for name in ("test.jsonl", "metrics.jsonl"):
             if any(path and is_same_file(path, self.path / name) for path in own):
                 raise UserError(f"{here} holds {name}, which the run reads: choose another folder")
+        start = Path(os.path.realpath(args.model_name_or_path or "/"))
+        if again and self.path.resolve() in (start, *start.parents):
+            raise UserError(f"{here}: --overwrite_output_dir would delete the model to start from, "
+                            f"{args.model_name_or_path}: choose another folder")
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
         if not RANK:
             for path in self.path.glob("*.convbert-*.tmp"):  # of a process that was killed
                 path.unlink()
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
-            for name in ("train_results.json", "test.jsonl") if again else ():
+            gone = {*RESULTS, "confusion_matrix.png"} - {Tokenizer.FILE}  # it may be --vocab_file
+            for name in gone if again else ():
                 (self.path / name).unlink(missing_ok=True)
             path = self.path / "metrics.jsonl"
             self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
@@ -2031,8 +2068,8 @@ class RunFolder:
         with torch.compiler.set_stance("force_eager"):  # its shapes are not worth compiling for
             scores = evaluate(model)
         if not math.isfinite(scores["eval_loss"]):
-            raise UserError(f"step {progress.step}: eval_loss {scores['eval_loss']}; the last "
-                            "checkpoint is kept; try a lower --learning_rate")
+            raise UserError(f"step {progress.step}: eval_loss {scores['eval_loss']}; this is "
+                            "not saved; try a lower --learning_rate")
         record = {"step": progress.step} | scores
         progress.evals.append(record)
         self.write_log(record)
@@ -2080,7 +2117,11 @@ def last_state(found: list[Path]) -> dict:
                         "--output_dir")
     for folder in reversed(found):
         try:
-            return torch.load(folder / "training_state.pt", map_location="cpu", weights_only=True)
+            path = folder / "training_state.pt"
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if zipfile.ZipFile(path).testzip() or "progress" not in state:
+                raise ValueError("its contents have changed")
+            return state
         except Exception as error:  # a damaged file can raise almost anything
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 raise  # this is no damage
@@ -2102,6 +2143,7 @@ def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -
     options["batch_size x gradient_accumulation_steps"] = examples
     capability = torch.backends.cpu.get_cpu_capability()
     options["machine"] = f"torch {torch.__version__}, {WORLD} x {args.device.type}, {capability}"
+    options["machine"] += f", {torch.get_num_threads()} threads"  # which round otherwise
     # files may have moved: they are compared by content
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
              "train_file": [args.train_file], "test_file": [args.test_file],
@@ -2208,6 +2250,9 @@ def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
 
 def start_processes(args: Namespace) -> None:
     """Joins the processes that torchrun has started."""
+    if RANK >= WORLD or (WORLD > 1 and "MASTER_ADDR" not in os.environ):
+        raise UserError(f"RANK {RANK} and WORLD_SIZE {WORLD} are set, but not by torchrun: unset "
+                        "them")
     if (shared := args.gradient_accumulation_steps) % WORLD:
         raise UserError(f"--gradient_accumulation_steps {shared}: no multiple of the {WORLD} "
                         "processes")
@@ -2284,7 +2329,7 @@ def one_line_errors() -> Iterator[None]:
 
 # ---- 10. The same, faster ------------------------------------------------------------------------
 def band_is_faster(values: Tensor) -> bool:
-    """On a CPU, for short texts: 5 to 7 % of an update of small, rows of 128, two threads."""
+    """On a CPU, for short texts: 5 to 9 % of an update of small, rows of 128, two threads."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False  # a branch on the length would fix it for good
     return values.device.type == "cpu" and values.size(2) <= 256
@@ -2315,7 +2360,7 @@ class DepthwiseConv1d(nn.Conv1d):
 
 
 def depthwise_by_image(x: Tensor, weight: Tensor) -> Tensor:
-    """The convolution of an image one pixel high: 5 to 8 % of an update of small, 16 rows of 128.
+    """The convolution of an image one pixel high: 5 to 9 % of an update of small, 16 rows of 128.
 
     In fp32, whose gradient is the faster one on a CPU.
     """
@@ -2339,7 +2384,7 @@ def depthwise_by_sum(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class PointwiseConv1d(nn.Conv1d):
-    """nn.Conv1d with a kernel of one token, as a matrix product, which copies nothing of x."""
+    """nn.Conv1d with a kernel of one token, as a matrix product: 5 to 7 % of an update of small."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, T] -> [B, A, T]"""
@@ -2359,7 +2404,7 @@ class Dropout(nn.Dropout):
 
 
 def keep_freed_memory() -> None:
-    """Has glibc keep what is freed: a fresh page costs more than what is computed in it."""
+    """Has glibc keep what is freed, since fresh pages cost: 11 % of an update, 32 rows of 128."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         for option, value in ((-4, 0), (-2, 1 << 26), (-1, 2**31 - 1)):
             libc.mallopt(option, value)  # M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD
@@ -2376,7 +2421,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
         "device": (str, None, "cpu, cuda or mps.  [the best there is]"),
         "precision": (["auto", "fp32", "bf16"], "auto", "auto: bf16 where it is fast."),
         "num_threads": (int, None, "CPU threads.  [all cores; 1 for a small job]"),
-        "max_seq_length": (int, 128, "Tokens of a row; longer labelled texts are cut."),
+        "max_seq_length": (int, 128, "Tokens of a row; longer texts are cut."),
         "batch_size": (int, 32, "Rows or texts in a batch."),
         "vocab_file": (str, None, "SentencePiece model.  [the model's own, or vocab/kowiki.model]"),
         "max_eval_samples": (int, None, "Uses only the first so many rows or texts to score."),
@@ -2516,11 +2561,14 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
 
 def settle(args: Namespace) -> None:
     """Fills in what depends on the task and on the files there are; stderr tells."""
-    for name, (_, default, _) in itertools.chain(*(group.items() for group in OPTIONS.values())):
-        if getattr(args, name) is None:
-            setattr(args, name, default)
+    for title, group in OPTIONS.items():
+        for name, (_, default, _) in group.items():
+            if getattr(args, name) is None:
+                setattr(args, name, default)
+            tasks = [task for task in TASKS if task in ONLY.get(name, title)] or [*TASKS]
+            if name in args.given and args.task not in tasks:
+                print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
     args.layer_decay = args.layer_decay or (0.9 if args.task == "finetune" else 1.0)
-    say_unused(args)
     if args.task == "finetune" and args.test_file and not args.test:
         print("--test_file: not used with --no-test", file=sys.stderr)
     if args.text and args.test_file and args.task == "predict":
@@ -2540,15 +2588,6 @@ def settle(args: Namespace) -> None:
     if args.precision == "auto" and args.task != "visualize":  # which draws in fp32
         args.precision = choose_precision(args.device)
         print(f"precision: {args.precision}", file=sys.stderr)
-
-
-def say_unused(args: Namespace) -> None:
-    """Names given options that the task does not use: by ONLY, or by the title of their group."""
-    for title, group in OPTIONS.items():
-        for name in group:
-            tasks = [task for task in TASKS if task in ONLY.get(name, title)] or [*TASKS]
-            if name in args.given and args.task not in tasks:
-                print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
 
 
 def settle_data(args: Namespace) -> bool:
@@ -2601,18 +2640,19 @@ def settle_start(args: Namespace, sample: bool) -> None:
 
 
 def settle_test_file(args: Namespace) -> None:
-    """Chooses what `evaluate` scores on: what the model's own run was tested on, or else NSMC."""
+    """Chooses what `evaluate` scores on: what the model's own run was tested on."""
     folder = Path(args.model_name_or_path)
-    own, known = folder / "test.jsonl", read_json(folder / "eval_results.json").get("test_file")
-    labels = read_json(folder / "config.json").get("id2label", {})
+    run = folder.parent if re.fullmatch("checkpoint-[0-9]+", folder.name) else folder
+    own, known = run / "test.jsonl", read_json(run / "eval_results.json").get("test_file")
     if own.exists():
         args.test_file = own
     elif known and os.path.exists(known):
         args.test_file = known
-    elif [*labels.values()] == [*NSMC_LABELS.values()]:
+    elif is_same_file(folder, CLASSIFIER):
         args.test_file = data_file("nsmc/ratings_test.txt")
     else:
-        raise UserError(f"{folder}: keeps no test part; name a file by --test_file")
+        gone = f"{known} is gone" if known else f"{folder} keeps no test part"
+        raise UserError(f"{gone}; name a file by --test_file")
     print(f"test file: {args.test_file}", file=sys.stderr)
 
 

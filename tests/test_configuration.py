@@ -117,7 +117,19 @@ def test_impossible_names_of_classes_are_refused(names):
 
 
 def test_a_generator_narrower_than_one_channel_is_refused():
-    refusal(ConvBertForPreTraining, tiny(generator_ratio=100))
+    assert "generator_ratio 100" in refusal(ConvBertForPreTraining, tiny(generator_ratio=100))
+
+
+def test_a_misspelt_key_is_told_and_those_of_hugging_face_are_not(tmp_path):
+    values = tiny().__dict__ | {"classifier_dropout": None, "use_cache": True}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    ConvBertConfig.from_pretrained(path)
+    for wrong, name in (("conv_typ", "conv_type"), ("conv_padding_masks", "conv_padding_mask"),
+                        ("hidden_dropout", "hidden_dropout_prob")):
+        changed = {key: value for key, value in values.items() if key != name}
+        path.write_text(json.dumps(changed | {wrong: values[name]}))
+        assert f"{wrong}: did you mean {name}?" in refusal(ConvBertConfig.from_pretrained, path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[1, 2]", "null", '"convbert"', "3",

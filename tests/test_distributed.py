@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch.distributed
-from helpers import command, finish, losses
+from helpers import SCRIPT, command, finish, losses
 
 import convbert
 
@@ -94,3 +94,12 @@ def test_batches_that_processes_cannot_share_are_told(data, tmp_path):
     assert err.count("error: --gradient_accumulation_steps 1: no multiple of the 2 processes") == 1
     assert not (tmp_path / "run").exists()
     assert 'convbert.py", line' not in err
+
+
+@pytest.mark.parametrize("environment", [{"RANK": "1"}, {"RANK": "0", "WORLD_SIZE": "2"}])
+def test_variables_that_torchrun_has_not_set_are_told(environment, data, tmp_path):
+    options = map(str, command("mlm", data, "--gradient_accumulation_steps", "2"))
+    done = subprocess.run([sys.executable, SCRIPT, *options, "--output_dir", tmp_path / "run"],
+                          env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 2 and "not by torchrun" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()

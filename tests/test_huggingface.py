@@ -329,7 +329,7 @@ def test_an_english_folder_in_the_published_layout_opens_here(tmp_path, capsys):
     words = published(tmp_path)
     ours = convbert.ConvBertModel.from_pretrained(tmp_path)
     [line] = capsys.readouterr().err.splitlines()
-    assert line.endswith("pytorch_model.bin: begins anew: nothing; not used: replaced token head")
+    assert line.endswith("pytorch_model.bin: not used: replaced token head")
     batch = open_tokenizer(tmp_path)("The film was goodly.", return_tensors="pt")
     pieces = ["[CLS]", "the", "film", "was", "good", "##ly", ".", "[SEP]"]
     assert batch["input_ids"].tolist() == [[words.index(piece) for piece in pieces]]

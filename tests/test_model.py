@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -465,10 +466,10 @@ def reported(capsys, folder):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    text = captured.err.removeprefix(f"{folder / 'model.safetensors'}: begins anew: ")
-    assert text != captured.err
-    new, unused = text.rstrip("\n").split("; not used: ")
-    return new.split(", "), unused.split(", ")
+    file, *told = re.split(r"(?:: |; )(begins anew|not used): ", captured.err.rstrip("\n"))
+    assert file == str(folder / "model.safetensors")
+    parts = dict(zip(told[::2], told[1::2]))
+    return [parts.get(what, "").split(", ") for what in ("begins anew", "not used")]
 
 
 HEADS = [  # from, to, what begins anew, what is not used
@@ -476,9 +477,9 @@ HEADS = [  # from, to, what begins anew, what is not used
      ["masked LM head"]),
     (ConvBertForSequenceClassification, ConvBertForMaskedLM, ["masked LM head"],
      ["classification head"]),
-    (ConvBertForMaskedLM, ConvBertModel, ["nothing"], ["masked LM head"]),
-    (ConvBertModel, ConvBertForMaskedLM, ["masked LM head"], ["nothing"]),
-    (ConvBertForPreTraining, ConvBertModel, ["nothing"], ["replaced token head", "generator"]),
+    (ConvBertForMaskedLM, ConvBertModel, [""], ["masked LM head"]),
+    (ConvBertModel, ConvBertForMaskedLM, ["masked LM head"], [""]),
+    (ConvBertForPreTraining, ConvBertModel, [""], ["replaced token head", "generator"]),
     (ConvBertForPreTraining, ConvBertForSequenceClassification, ["classification head"],
      ["replaced token head", "generator"]),
     (ConvBertForMaskedLM, ConvBertForPreTraining, ["replaced token head", "generator"],
@@ -494,6 +495,14 @@ def test_heads_that_begin_anew_and_that_are_not_used_are_told(source, cls, new, 
     cls.from_pretrained(tmp_path)
     got = reported(capsys, tmp_path)
     assert [sorted(part) for part in got] == [sorted(new), sorted(unused)]
+
+
+def test_an_output_layer_of_its_own_is_refused(tmp_path):
+    """As Hugging Face's with tie_word_embeddings=False has one."""
+    folder = saved(make(ConvBertForMaskedLM), tmp_path)
+    head = torch.randn(50, 24)
+    rewrite(folder, lambda weights: weights | {"generator_lm_head.weight": head})
+    assert "not the word embeddings" in refusal(ConvBertForMaskedLM.from_pretrained, folder)
 
 
 def test_other_classes_begin_a_new_head(tmp_path, capsys):
@@ -522,7 +531,7 @@ def test_a_new_generator_has_the_embeddings_of_the_folder(tmp_path, capsys):
                        backbone.embeddings.word_embeddings.weight)
     new, unused = reported(capsys, tmp_path)
     assert sorted(new) == ["generator", "replaced token head"]  # and no embeddings
-    assert unused == ["nothing"]
+    assert unused == [""]
 
 
 @pytest.mark.parametrize("cls", [ConvBertForMaskedLM, ConvBertForSequenceClassification])

@@ -4,6 +4,7 @@ The commands run in this process; a few run for real, where a process is what is
 """
 
 import csv
+import functools
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import unicodedata
 from argparse import Namespace
 from pathlib import Path
 from unittest import mock
@@ -250,6 +252,34 @@ def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
     with mock.patch.object(convbert, "hold_out", lambda count: parts):
         convbert.split_examples(args)
     assert "no row to train on has the label '드묾'" in capsys.readouterr().err
+
+
+def test_a_class_that_is_taught_by_its_other_name_is_not_missed(tmp_path, capsys):
+    """Scores, and words, are those of classes that the labels to compare with call 0 and 1."""
+    scores = [{"text": f"글 {i}", "scores": {"negative": i % 2, "positive": 1 - i % 2}}
+              for i in range(20)]
+    numbers = [{"text": f"{i}", "label": i % 2} for i in range(9)]
+    args = Namespace(**vars(ARGS), train_file=write_jsonl(tmp_path / "s.jsonl", scores),
+                     validation_file=write_jsonl(tmp_path / "n.jsonl", numbers), test_file=None,
+                     test=False, max_train_samples=None, max_eval_samples=None)
+    convbert.split_examples(args)
+    assert "no row to train on" not in capsys.readouterr().err
+
+
+def test_names_that_look_alike_are_one(config, tmp_path, capsys):
+    """macOS writes Hangul in parts; some editors leave blanks without width."""
+    apart = functools.partial(unicodedata.normalize, "NFD")
+    names = ["배송", apart("배송"), "\u200b배송", " 배송\ufeff"]
+    rows = [*((f"글 {i}", names[i % 4]) for i in range(20)), ("a", "품질"), ("b", "품질")]
+    path = write_csv(tmp_path / "a.csv", [(apart("리뷰"), apart("분류")), *rows])
+    examples = convbert.read_examples(path, ARGS)
+    assert convbert.class_names(examples) == {0: "배송", 1: "품질"}
+    named = Namespace(text_column_name="리뷰", label_column_name="분류 ")
+    assert convbert.read_examples(path, named) == examples
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "scores": {"배송 ": 1, "품질": 0}}] * 2)
+    assert convbert.class_names(convbert.read_examples(path, ARGS)) == {0: "배송", 1: "품질"}
+    numbers = convbert.class_targets(examples, {0: apart("배송"), 1: "품질"})  # an older model's
+    assert numbers.tolist() == [0] * 20 + [1] * 2
 
 
 def test_empty_texts_and_the_names_of_0_and_1_are_said(tmp_path, capsys):
@@ -521,6 +551,25 @@ def test_no_test_leaves_testing_out(config, tmp_path):
     assert "rows: 96 train, 24 dev" in result.err
     result = run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP)
     check_error(result, "keeps no test part", "--test_file")
+
+
+def test_own_labels_0_and_1_are_not_scored_on_nsmc(config, tmp_path):
+    """Whether no rows were kept to test on, or the file of those that were is gone."""
+    rows = [("text", "label"), *((f"{i}번째 글", i % 2) for i in range(60))]
+    train, test = (write_csv(tmp_path / f"{name}.csv", rows) for name in ("train", "test"))
+    for why, more in (("keeps no test part", ["--no-test"]), ("is gone", ["--test_file", test])):
+        tuned(config, train, tmp_path / "run", "--max_steps", 1, "--overwrite_output_dir", *more)
+        test.unlink(missing_ok="--test_file" in more)
+        result = run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP)
+        check_error(result, why, "--test_file")
+        write_csv(test, rows)
+
+
+def test_a_checkpoint_is_scored_on_the_test_part_of_its_run(shop, tmp_path):
+    checkpoint = convbert.checkpoints(shop.folder)[-1]
+    result = run("--task", "evaluate", "--model_name_or_path", checkpoint, *CHEAP,
+                 "--output_dir", tmp_path)
+    assert result.code == 0 and f"test file: {shop.folder / 'test.jsonl'}" in result.err
 
 
 def test_validation_file_is_dev_and_nothing_is_cut_for_it(tmp_path):
@@ -957,6 +1006,7 @@ def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
 
 @pytest.mark.parametrize("table, why", [
     ("text,label\na,1\nb,c,1\n", "line 3: 3 fields, but 2 columns"),
+    ("text\tlabel\na\t1\nb\nc\t0\n", "line 3: 1 fields, but 2 columns"),  # a line break in b
     ('text\tlabel\na\t0\n"b\t1\nc"\t0\n', "line 3: a quotation mark opens a field that holds"),
     ('text,label\na,1\n"b,1\nc,1\n', "line 4: a quotation mark is stray (unexpected end of data)"),
     ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a JSON object")])
@@ -1002,7 +1052,11 @@ def test_what_would_be_overwritten_is_kept(plain, config, tmp_path):
     path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(120)])
     before = path.read_bytes()
     task = ["--task", "predict", "--model_name_or_path", plain, *CHEAP, "--test_file", path]
-    check_error(run(*task, "--output_file", path), "is --test_file")
+    check_error(run(*task, "--output_file", path), "holds the texts")
+    with open(path, "rb") as stdin:
+        done = subprocess.run([sys.executable, SCRIPT, *map(str, task[:-2]), "--output_file", path],
+                              stdin=stdin, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "") and "holds the texts" in done.stderr
     check_error(run(*task, "--output_file", tmp_path), "a folder or a device")
     (tmp_path / "link").symlink_to(tmp_path / "real.jsonl")
     predict(plain, "--text", "글", "--output_file", tmp_path / "link")
@@ -1014,7 +1068,7 @@ def test_what_would_be_overwritten_is_kept(plain, config, tmp_path):
     tuned(config, path, tmp_path / "run", "--max_steps", 1)
     scores = read_json(tmp_path / "run/eval_results.json")
     check_error(run("--task", "evaluate", "--model_name_or_path", tmp_path / "run", *CHEAP,
-                    "--output_dir", tmp_path / "run"), "results of a training")
+                    "--output_dir", tmp_path / "run"), "holds a training")
     assert read_json(tmp_path / "run/eval_results.json") == scores
 
 
@@ -1106,6 +1160,59 @@ def test_a_test_part_that_is_cut_from_a_file_is_limited_too(config, tmp_path):
                          "7"))
     assert result.code == 0, result.err
     assert read_json(tmp_path / "run/eval_results.json")["eval_samples"] == 7
+    assert read_json(tmp_path / "run/train_results.json")["evals"][0]["eval_samples"] == 7
+
+
+def test_columns_that_change_on_the_way_are_told(tmp_path, capsys):
+    rows = [{"text": "a", "label": "x"}] * convbert.CHUNK + [{"review": "b", "category": "y"}]
+    convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", rows), ARGS)
+    assert "texts from 'review', labels from 'category'" in capsys.readouterr().err
+
+
+def test_a_column_that_is_named_without_a_table_is_refused(plain):
+    result = run("--task", "predict", "--model_name_or_path", plain, *CHEAP,
+                 "--text_column_name", "리뷰", stdin="리뷰,분류\n좋다,1\n".encode())
+    check_error(result, "--text_column_name", "--test_file")
+
+
+def test_a_share_of_labels_without_scores_is_told(config, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(60)])
+    result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--hard_label_share", 0.5)
+    assert "--hard_label_share: not used" in result.err
+
+
+def test_an_output_folder_may_be_called_like_a_file(config, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(60)])
+    tuned(config, path, tmp_path / "mine.json", "--max_steps", 1)
+    assert lines_of(predict(tmp_path / "mine.json", "--text", "a").out)[0]["label"] in WORDS
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are others there")
+def test_a_file_that_is_replaced_keeps_its_permissions(plain, tmp_path):
+    path = tmp_path / "secret.jsonl"
+    path.touch(0o600)
+    predict(plain, "--text", "a", "--output_file", path)
+    assert path.stat().st_mode & 0o777 == 0o600 and len(lines_of(path)) == 1
+
+
+def test_lines_may_end_as_on_old_macs(plain):
+    found = lines_of(predict(plain, stdin="하나\r둘\r셋\r".encode()).out)
+    assert [row["text"] for row in found] == ["하나", "둘", "셋"]
+
+
+def test_classifier_refuses_what_is_no_text(plain):
+    pandas = pytest.importorskip("pandas")
+    classify = Classifier.from_pretrained(plain, device="cpu")
+    for value in (pandas.DataFrame({"a": ["글"], "b": ["글"]}), None, 5, {"text": "글"}, b"a"):
+        assert "text 0: has no text" in refusal(classify, value)
+    assert len(classify(pandas.Series(["글", "말"]))) == 2
+
+
+def test_a_text_that_is_cut_for_its_picture_is_told(plain, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run("--task", "visualize", "--model_name_or_path", plain, *CHEAP, "--text", "글 " * 99,
+                 "--output_dir", tmp_path)
+    assert result.code == 0 and "1 of 1 texts were longer" in result.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are no bytes there")

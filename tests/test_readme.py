@@ -226,7 +226,7 @@ def percent(share):
 
 def mean_and_spread(*folders):
     shares = [100 * log(folder)["eval_accuracy"] for folder in folders]
-    return f"{statistics.mean(shares):.2f} ± {statistics.pstdev(shares):.2f}"
+    return f"{statistics.mean(shares):.2f} ± {statistics.stdev(shares):.2f}"
 
 
 WITH_REVIEWS = ("nsmc", "nsmc-43", "nsmc-44")

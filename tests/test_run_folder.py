@@ -643,13 +643,15 @@ def test_num_threads_may_change(data, tmp_path):
     options, threads = command("mlm", data, "--save_steps", "11"), torch.get_num_threads()
     crash(options, tmp_path, 12)
     try:
-        assert "going on from" in finish((*options, "--num_threads", "2"), tmp_path)
+        err = finish((*options, "--num_threads", "2"), tmp_path)
     finally:
         torch.set_num_threads(threads)
+    assert "going on from" in err and "2 threads: the run goes on" in err and INEXACT in err
     assert steps(tmp_path) == list(range(1, 13))
 
 
 INEXACT = "no longer exact to the byte"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 
 
 def without(options, name):
@@ -729,10 +731,21 @@ def test_after_an_overwrite_the_old_run_never_comes_back(data, tmp_path, referen
     options = command("mlm", data)
     finish(command("mlm", data, "--seed", "7"), tmp_path)
     crash((*options, "--overwrite_output_dir"), tmp_path, 2)
-    assert checkpoints(tmp_path) == [] and not (tmp_path / "train_results.json").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {".lock", "metrics.jsonl", "curves.png",
+                                                          "spiece.model", *TOKENIZER}
     crash((*options, "--overwrite_output_dir"), tmp_path, 8)
     finish(options, tmp_path)
     assert results(tmp_path) == reference(options)
+
+
+def test_a_run_that_would_delete_its_own_beginning_is_refused(data, tmp_path):
+    finish(command("mlm", data), tmp_path)
+    before = listing(tmp_path)
+    options = [*without(command("mlm", data), "--config_name"), "--overwrite_output_dir"]
+    for start in (tmp_path, tmp_path / "checkpoint-12"):
+        code, _, err = train((*options, "--model_name_or_path", start), tmp_path)
+        assert code == 2 and "would delete the model to start from" in err
+    assert listing(tmp_path) == before
 
 
 # ---- Checkpoints
@@ -796,6 +809,20 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(unfinished, tmp_pa
     assert "going on from" in errors and "checkpoint-3" in errors
     assert results(folder) == reference(options)
     assert (folder / "checkpoint-6.damaged").is_dir()
+
+
+def test_a_checkpoint_of_changed_bytes_is_set_aside(unfinished, tmp_path, reference):
+    """As after a bad disk: the file has its length, and PyTorch would open it."""
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    path = folder / "checkpoint-6/training_state.pt"
+    contents = bytearray(path.read_bytes())
+    middle = len(contents) // 2
+    contents[middle : middle + 40] = bytes(255 - byte for byte in contents[middle : middle + 40])
+    path.write_bytes(contents)
+    errors = finish(options, folder)
+    assert "checkpoint-6: damaged" in errors and "checkpoint-3" in errors
+    assert results(folder) == reference(options)
 
 
 def test_a_checkpoint_may_be_damaged_twice(unfinished, tmp_path, reference):

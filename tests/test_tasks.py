@@ -267,6 +267,11 @@ def test_scores_of_three_classes_equal_a_count_by_hand():
     assert result["eval_loss"] == pytest.approx((5 * right + 3 * wrong) / 8)
 
 
+def test_f1_of_classes_that_do_not_occur_does_not_count():
+    result = convbert.scores_of(torch.eye(4)[[0, 2]], torch.tensor([0, 2]))
+    assert (result["eval_accuracy"], result["eval_f1"]) == (1, 1)
+
+
 def test_logits_come_in_the_order_of_the_texts(tokenizer, processor):
     texts = list(convbert.read_reviews(SAMPLE / "ratings_test.txt", 30)[0])
     ids, _ = convbert.encode_texts(texts, tokenizer, 64)

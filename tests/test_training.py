@@ -266,3 +266,9 @@ def test_a_clock_that_jumps_changes_nothing(data, tmp_path):
             finish(options, tmp_path / name)
     assert results(tmp_path / "jumping") == results(tmp_path / "steady")
     assert json.loads((tmp_path / "jumping/train_results.json").read_text())["seconds"] >= 30
+
+
+def test_one_row_may_be_held_out(data, tmp_path):
+    more = ("--validation_file", data / "kowiki.txt", "--max_eval_samples", "1")
+    finish(command("mlm", data, *more), tmp_path)
+    assert read_json(tmp_path / "eval_results.json")["eval_samples"] == 1
