@@ -24,8 +24,8 @@ The letters for sizes:
     N heads of attention, and as many of convolution          D head size      A = N·D = H/2
 A line of code that changes a shape ends with the new one, in these letters.
 
-The equations of a layer.  x_t is the vector of token t, j runs from 0 to K−1, and ⊙ multiplies
-element by element.  The number is the section of the paper.
+The equations of a layer.  x_t is the vector of token t, i runs over all tokens, j from 0 to K−1,
+and ⊙ multiplies element by element.  The number is the section of the paper.
 
     query, key, value        q = W_q x,  k = W_k x,  v = W_v x          H -> A channels
     values to convolve       u = W_u x                                  H -> A channels, 3.2
@@ -33,18 +33,18 @@ element by element.  The number is the section of the paper.
     kernels                  w_t = softmax_j( W_f (q_t ⊙ s_t) )         K weights for each head, 3.2
     span-based convolution   o_t = Σ_j w_{t,j} u_{t+j−p}                in each head, 3.2
     self-attention           a_t = Σ_i softmax_i( q_t·k_i / √D ) v_i    in each head
-    mixed attention          y_t = W_o [ a_t ; o_t ]                    2A -> H channels, 3.3
-    grouped linear           z = blockdiag(W_1, ..., W_G) y             in the feed-forward, 3.3
+    mixed attention          m_t = W_o [ a_t ; o_t ]                    2A -> H channels, 3.3
+    grouped linear           z = blockdiag(W_1, ..., W_G) x             in the feed-forward, 3.3
 
 dw_j [H] weighs the channels of a neighbour, and W_pw [A, H] mixes them.  Every other W has a bias
 too, which is not written.  o_t is a weighted mean of K values, as a_t is one of all T: hence the
 softmax.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
 channels of all heads.  BERT would have 2N heads of attention; the paper calls the narrower q, k and
-v a bottleneck.  Its text convolves the v of attention; its code and its counts of parameters have a
-projection of their own, W_u.
+v a bottleneck.  The paper's text convolves the v of attention; the authors' code and the paper's
+counts of parameters have a projection of its own, W_u.
 
-Sections 1 to 4 of this file are the paper.  Sections 5 to 7 train and use the model.  The others
-are machinery: tables of texts, folders, devices, options.
+Sections 1 to 4 of this file are the paper, and how model folders are read and written.  Sections 5
+to 7 train and use the model.  The others are machinery: tables of texts, devices, options.
 
 Departures from the authors' code:
   - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
@@ -143,7 +143,7 @@ class ConvBertConfig:
     embedding_size: int = 128
     hidden_size: int = 256
     num_hidden_layers: int = 12
-    num_attention_heads: int = 4  # of a BERT this wide; attention keeps N = 4 // head_ratio
+    num_attention_heads: int = 4  # of a BERT this wide; attention keeps N, head_ratio times fewer
     intermediate_size: int = 1024
     head_ratio: int = 2  # another one changes N and D, but A stays H/2, as in Hugging Face
     conv_kernel_size: int = 9
@@ -285,7 +285,7 @@ class SeparableConv1D(nn.Module):
 class SelfAttention(nn.Module):
     """N heads of self-attention: a = softmax(q kᵀ / √D) v.  With conv_type noconv it is BERT's."""
 
-    branches = 1  # what shares the H channels: attention alone; 2: a convolution beside it
+    branches = 1  # parts of the H channels: attention has all; 2: a convolution has half of them
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
@@ -328,8 +328,9 @@ class ConvBertSelfAttention(SelfAttention):
     """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
 
     W_o, in ConvBertAttention, mixes the two.  A subclass makes the kernels of the convolution: its
-    __init__ adds weights, and `kernel_logits` uses them.  CONVOLUTIONS names it.  `init_weights`
-    draws every Linear and Conv1d anew; an nn.Parameter keeps what __init__ gives it.
+    __init__ adds weights, and `kernel_logits` uses them.  A line of CONVOLUTIONS gives it a name,
+    by which conv_type in config.json chooses it.  `init_weights` draws every Linear and Conv1d
+    anew; an nn.Parameter keeps what __init__ gives it.
     """
 
     branches = 2
@@ -364,8 +365,10 @@ class ConvBertSelfAttention(SelfAttention):
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         """The kernels before softmax: [B, N, T, K], or [1, N, T, K] where all texts share them.
 
-        x [B, T, H] is the layer's input, with zeros at padding unless conv_padding_mask is false.
-        q [B, N, T, D] are the queries, u [B, T, A] the values.  Beyond both ends of a text x is 0.
+        x [B, T, H] is the layer's input, u [B, T, A] are the values.  Both are zero at padding,
+        unless conv_padding_mask is false.  A window over them takes zeros beyond both ends, too,
+        and comes before any bias: else the answer would depend on the padding.  q [B, N, T, D] are
+        the queries.  They are not zero at padding: use q_t for kernel t alone.
         """
         raise NotImplementedError
 
@@ -432,7 +435,7 @@ CONVOLUTIONS: dict[str, type[SelfAttention]] = {  # by the configuration's conv_
 
 # ---- 3. Model ------------------------------------------------------------------------------------
 class GroupedLinear(nn.Module):
-    """z = blockdiag(W_1, ..., W_G) y + b, with 1/G of the weights of a dense layer (section 3.3).
+    """z = blockdiag(W_1, ..., W_G) x + b, with 1/G of the weights of a dense layer (section 3.3).
 
     G groups of channels do not mix here.  The dense layers of the next attention mix them.
     """
@@ -445,8 +448,8 @@ class GroupedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.unflatten(-1, (self.weight.size(0), -1))  # [..., G, in/G]
-        y = torch.einsum("...gi,gio->...go", x, self.weight)  # [..., G, out/G]
-        return y.flatten(-2) + self.bias  # [..., out]
+        z = torch.einsum("...gi,gio->...go", x, self.weight)  # [..., G, out/G]
+        return z.flatten(-2) + self.bias  # [..., out]
 
 
 def feed_forward_linear(in_features: int, out_features: int, config: ConvBertConfig) -> nn.Module:
@@ -528,8 +531,6 @@ class ConvBertEmbeddings(nn.Module):
 
 
 class ConvBertEncoder(nn.Module):
-    """The layers, one after the other."""
-
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.layer = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_hidden_layers))
@@ -587,7 +588,8 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {names.get(k, k): v for k, v in weights.items()}
         head, words = (weights.get(name) for name in
                        ("generator_lm_head.weight", "convbert.embeddings.word_embeddings.weight"))
-        if head is not None and words is not None and not torch.equal(head, words):
+        tied = head is None or words is None or torch.equal(head, words)
+        if hasattr(model, "generator_lm_head") and not tied:
             raise UserError(f"{path}: the output layer's weights are not the word embeddings")
         if saved.id2label != model.config.id2label:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
@@ -602,8 +604,8 @@ class ConvBertPreTrainedModel(nn.Module):
             raise UserError(f"{path}: does not fit ({brief(error)})") from None
         if not all(weight.isfinite().all() for weight in model.parameters()):
             raise UserError(f"{path}: holds weights that are not finite")
-        told = [f"{what}: {modules_of(of)}"
-                for what, of in (("begins anew", missing), ("not used", unused)) if of]
+        told = [f"{what}: {modules_of(parts)}"
+                for what, parts in (("begins anew", missing), ("not used", unused)) if parts]
         if told:
             print(f"{path}: {'; '.join(told)}", file=sys.stderr)
         return model.eval()
@@ -619,7 +621,8 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
         with replacing(Path(folder, "model.safetensors")) as temporary, told_in_words(temporary):
             save_file(weights, temporary, metadata={"format": "pt"})
-            shutil.copymode(Path(folder, "config.json"), temporary)  # not for the owner alone
+            mode = Path(folder, "config.json").stat().st_mode  # not for the owner alone
+            temporary.chmod(mode | 0o200)
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -658,7 +661,7 @@ class ConvBertModel(ConvBertPreTrainedModel):
         self.encoder = ConvBertEncoder(config)
         E, H = config.embedding_size, config.hidden_size
         self.embeddings_project = nn.Linear(E, H) if E != H else nn.Identity()
-        self.initialise(*self.children())
+        self.initialise(*self.children())  # without embeddings: shared ones are drawn already
         if embeddings is None:
             embeddings = ConvBertEmbeddings(config)
             self.initialise(embeddings)
@@ -760,8 +763,8 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None, *, labels: Tensor) -> ModelOutput:
-        """labels [B, T], −100 where nothing is masked -> loss, logits [B, T]"""
-        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)
+        """labels [B, T], −100 where nothing is asked -> loss, logits [B, T] of all positions"""
+        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)  # [M, V]
         labelled = labels != IGNORE  # [B, T]
         original = torch.where(labelled, labels, input_ids)  # [B, T]
         corrupted = original.clone()  # [B, T]
@@ -989,10 +992,12 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
     the last layer layer_decay² of it: one power is skipped, as in ELECTRA's code.  Low layers hold
     what is general, and fine-tuning changes them least.
 
-    For another optimizer: it needs defaults, param_groups, step, zero_grad, state_dict and
-    load_state_dict.  The loop sets lr to `scale` times the rate of the moment, so every group needs
-    a scale, and an lr given here has no effect.  The default --learning_rate is AdamW's.  The state
-    may hold tensors, numbers, lists and dictionaries: checkpoints are loaded with weights_only.
+    Another optimizer takes the place of AdamW in the last line, with the same parts.  Its decay
+    must be decoupled: NAdam needs decoupled_weight_decay=True.  It needs defaults, param_groups,
+    step without a closure, zero_grad, state_dict and load_state_dict.  The loop sets lr to `scale`
+    times the rate of the moment, so every group needs a scale, and an lr given here has no effect.
+    The defaults of --learning_rate and --weight_decay are AdamW's.  The state may hold tensors,
+    numbers, lists and dictionaries: checkpoints are loaded with weights_only.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
@@ -1013,7 +1018,7 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
 class Progress:
     """How far a training is; a checkpoint holds it beside the weights and the optimizer's state."""
 
-    options: dict[str, Any]  # what decides the result; a run goes on only with the same
+    options: dict[str, Any]  # what decides the result, see compare_options
     step: int = 0  # updates made
     seconds: float = 0.0
     evals: list[dict] = field(default_factory=list)
@@ -1034,7 +1039,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # half an update on: else the first one would have rate 0
+        done += 0.5 / args.max_steps  # half an update on: by the clock the first one has rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1327,7 +1332,7 @@ def say_cut(cut: int, count: int, what: str, args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Scores a fine-tuned model on a test file."""
-    if (args.output_dir / "metrics.jsonl").exists():
+    if any((args.output_dir / name).exists() for name in ("metrics.jsonl", "train_results.json")):
         raise UserError(f"--output_dir {args.output_dir}: holds a training; name another folder")
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
@@ -1416,7 +1421,7 @@ def predict(args: Namespace) -> None:
         taken: set[str] = set()  # columns that the file has of its own
         names: dict[str, str] = {}
         for column, rows in texts_to_predict(args):
-            taken |= {name.strip().lower() for row in rows for name in row}
+            taken |= {clean_name(name).lower() for name in {n for row in rows for n in row}}
             before, names = names, new_names(taken)
             if count and names != before:
                 print(f"from text {count + 1:,} on, answers are called {', '.join(names.values())}",
@@ -1518,16 +1523,21 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
+    told = False
     for line, values in rows:
         if not any(map(str.strip, values)) and not len(values) == len(names) == 1:
             continue  # a blank line is no row, but "" is
-        if len(values) != len(names):
+        if len(values) > len(names):
             mark = {"\t": "a tab", ";": "a semicolon"}.get(separator, "a comma")
             raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
-                            f"put quotation marks around a text that holds {mark} or a line break, "
-                            f"and do not end a line with {mark}")
+                            f"put quotation marks around a text that holds {mark}, and do not end "
+                            f"a line with {mark}")
+        if len(values) < len(names) and not told:  # so Excel may leave out empty ones at the end
+            told = True
+            print(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; if a text "
+                  "holds a line break, put quotation marks around it", file=sys.stderr)
         row = dict(zip(names, values))
-        if nsmc:
+        if nsmc and "document" in row:
             row["document"] = unquoted(row["document"])
         yield line, row
 
@@ -1600,15 +1610,15 @@ def pick_column(names: list[str], given: str | None, usual: tuple, option: str, 
 def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> list[Example]:
     """The labelled texts of a file; stderr tells the columns.  Raises UserError, with the line."""
     examples: list[Example] = []
-    told: tuple = ("document", "label", False)  # NSMC's columns go without saying
+    told = {("document", "label", False)}  # NSMC's columns go without saying
     for columns, rows in read_table(path, limit):
         text = pick_column(columns, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
         soft = "scores" in columns
         label = args.label_column_name
-        if label or not soft or {name.lower() for name in columns} & set(LABEL_COLUMNS):
+        if label or not soft or {clean_name(name).lower() for name in columns} & {*LABEL_COLUMNS}:
             label = pick_column(columns, label, LABEL_COLUMNS, "--label_column_name", path)
-        if (text, label, soft) != told:
-            told = text, label, soft
+        if (text, label, soft) not in told:
+            told.add((text, label, soft))
             found = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
             print(f"{path}: texts from {text!r}, labels from {found}", file=sys.stderr)
         for line, row in rows:
@@ -1840,11 +1850,13 @@ def lines_of_stdin() -> Iterator[list[str]]:
         if not odd and b"\0" in block and block.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UserError("stdin is UTF-16; give it as UTF-8, or as a file by --test_file")
         ended = not block
+        single = ended and not odd  # no line end at all, but perhaps those of old Macs
         *lines, rest = (rest + block).split(b"\n")
         texts = []
         for line in [*lines, rest] if ended and rest else lines:
             text, encoding = decoded(line)
-            texts += text.rstrip("\r").split("\r")  # some files end lines with it alone
+            text = text.rstrip("\r")
+            texts += text.split("\r") if single else [text]
             odd[encoding] += 1
             odd["?"] += "?" in text and not any(letter.isalpha() for letter in text)
         if texts:
@@ -1896,7 +1908,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        if path.exists():
+        if path.exists() and os.name == "posix":
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
@@ -2019,19 +2031,20 @@ class RunFolder:
         for name in ("test.jsonl", "metrics.jsonl"):
             if any(path and is_same_file(path, self.path / name) for path in own):
                 raise UserError(f"{here} holds {name}, which the run reads: choose another folder")
-        start = Path(os.path.realpath(args.model_name_or_path or "/"))
-        if again and self.path.resolve() in (start, *start.parents):
+        start = args.model_name_or_path
+        if again and start and any(is_same_file(start, path) for path in (self.path, *found)):
             raise UserError(f"{here}: --overwrite_output_dir would delete the model to start from, "
-                            f"{args.model_name_or_path}: choose another folder")
+                            f"{start}: choose another folder")
         mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
         if not RANK:
             for path in self.path.glob("*.convbert-*.tmp"):  # of a process that was killed
                 path.unlink()
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
-            gone = {*RESULTS, "confusion_matrix.png"} - {Tokenizer.FILE}  # it may be --vocab_file
-            for name in gone if again else ():
-                (self.path / name).unlink(missing_ok=True)
+            for name in (*RESULTS, "confusion_matrix.png") if again else ():
+                path, read = self.path / name, (args.config_name, args.vocab_file)
+                if not any(file and is_same_file(file, path) for file in read):
+                    path.unlink(missing_ok=True)
             path = self.path / "metrics.jsonl"
             self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
             known = path.read_bytes()[: progress.log_size]  # what came later will come again
@@ -2119,14 +2132,17 @@ def last_state(found: list[Path]) -> dict:
         try:
             path = folder / "training_state.pt"
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if zipfile.ZipFile(path).testzip() or "progress" not in state:
-                raise ValueError("its contents have changed")
+            with zipfile.ZipFile(path) as file:
+                if file.testzip() or "progress" not in state:
+                    raise ValueError("its contents have changed")
             return state
         except Exception as error:  # a damaged file can raise almost anything
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 raise  # this is no damage
+            if RANK:  # process 0 sets it aside
+                continue
             shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
-            with contextlib.suppress(FileNotFoundError):  # another process of the run was faster
+            with contextlib.suppress(FileNotFoundError):  # another run was faster
                 folder.rename(f"{folder}.damaged")
                 print(f"{folder}: damaged, set aside ({brief(error)})", file=sys.stderr)
     here = found[-1].parent
@@ -2143,7 +2159,8 @@ def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -
     options["batch_size x gradient_accumulation_steps"] = examples
     capability = torch.backends.cpu.get_cpu_capability()
     options["machine"] = f"torch {torch.__version__}, {WORLD} x {args.device.type}, {capability}"
-    options["machine"] += f", {torch.get_num_threads()} threads"  # which round otherwise
+    if args.device.type == "cpu":  # another number rounds otherwise
+        options["machine"] += f", {torch.get_num_threads()} threads"
     # files may have moved: they are compared by content
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
              "train_file": [args.train_file], "test_file": [args.test_file],

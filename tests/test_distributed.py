@@ -97,9 +97,12 @@ def test_batches_that_processes_cannot_share_are_told(data, tmp_path):
 
 
 @pytest.mark.parametrize("environment", [{"RANK": "1"}, {"RANK": "0", "WORLD_SIZE": "2"}])
-def test_variables_that_torchrun_has_not_set_are_told(environment, data, tmp_path):
+def test_variables_that_torchrun_has_not_set_are_told(environment, data, tmp_path, monkeypatch):
     options = map(str, command("mlm", data, "--gradient_accumulation_steps", "2"))
+    for name in ("MASTER_ADDR", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     done = subprocess.run([sys.executable, SCRIPT, *options, "--output_dir", tmp_path / "run"],
-                          env=os.environ | environment, capture_output=True, text=True)
+                          env=os.environ | environment, capture_output=True, text=True,
+                          timeout=120)
     assert done.returncode == 2 and "not by torchrun" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()

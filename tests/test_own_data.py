@@ -278,6 +278,9 @@ def test_names_that_look_alike_are_one(config, tmp_path, capsys):
     assert convbert.read_examples(path, named) == examples
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "scores": {"배송 ": 1, "품질": 0}}] * 2)
     assert convbert.class_names(convbert.read_examples(path, ARGS)) == {0: "배송", 1: "품질"}
+    both = [{"text": "a", "scores": {"배송": 1, "품질": 0}, apart("분류"): "품질"}] * 2
+    path = write_jsonl(tmp_path / "both.jsonl", both)
+    assert convbert.read_examples(path, ARGS)[0].label == "품질"
     numbers = convbert.class_targets(examples, {0: apart("배송"), 1: "품질"})  # an older model's
     assert numbers.tolist() == [0] * 20 + [1] * 2
 
@@ -1006,7 +1009,8 @@ def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
 
 @pytest.mark.parametrize("table, why", [
     ("text,label\na,1\nb,c,1\n", "line 3: 3 fields, but 2 columns"),
-    ("text\tlabel\na\t1\nb\nc\t0\n", "line 3: 1 fields, but 2 columns"),  # a line break in b
+    ("text\tlabel\na\t1\nb\nc\t0\n", "line 3: has no label"),  # a line break in b
+    ("label\ttext\n1\ta\n1\tb\nc\n", "line 4: has no text"),  # the same
     ('text\tlabel\na\t0\n"b\t1\nc"\t0\n', "line 3: a quotation mark opens a field that holds"),
     ('text,label\na,1\n"b,1\nc,1\n', "line 4: a quotation mark is stray (unexpected end of data)"),
     ('{"text": "a", "label": 1}\n["text", "b"]\n', "line 2: not a JSON object")])
@@ -1016,6 +1020,16 @@ def test_rows_that_are_none_are_told_with_their_line(table, why, tmp_path):
     assert f"a.csv, {why}" in refusal(convbert.read_examples, path, ARGS)
     (first,) = convbert.read_table(path, 1)  # reads no further than it has to
     assert [row["text"] for _, row in first.rows] == ["a"]
+
+
+def test_empty_columns_at_the_end_may_lack_but_are_told(plain, tmp_path):
+    """Excel may leave them out; a line break in a text looks the same."""
+    path = tmp_path / "a.csv"
+    path.write_text("text,memo,label\n가,,1\n나\n다\n", encoding="utf-8")
+    result = predict(plain, "--test_file", path)
+    assert [row["text"] for row in lines_of(result.out)] == ["가", "나", "다"]
+    assert result.err.count("fields, but 3 columns; if a text holds a line break") == 1
+    assert "a.csv, line 3: 1 fields" in result.err
 
 
 def test_a_header_may_have_lines_and_unnamed_columns(tmp_path):
@@ -1164,9 +1178,10 @@ def test_a_test_part_that_is_cut_from_a_file_is_limited_too(config, tmp_path):
 
 
 def test_columns_that_change_on_the_way_are_told(tmp_path, capsys):
-    rows = [{"text": "a", "label": "x"}] * convbert.CHUNK + [{"review": "b", "category": "y"}]
-    convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", rows), ARGS)
-    assert "texts from 'review', labels from 'category'" in capsys.readouterr().err
+    rows = [{"text": "a", "label": "x"}] * convbert.CHUNK
+    rows += [{"review": "b", "category": "y"}] * convbert.CHUNK
+    convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", rows * 2), ARGS)
+    assert capsys.readouterr().err.count("texts from 'review', labels from 'category'") == 1
 
 
 def test_a_column_that_is_named_without_a_table_is_refused(plain):
@@ -1198,6 +1213,16 @@ def test_a_file_that_is_replaced_keeps_its_permissions(plain, tmp_path):
 def test_lines_may_end_as_on_old_macs(plain):
     found = lines_of(predict(plain, stdin="하나\r둘\r셋\r".encode()).out)
     assert [row["text"] for row in found] == ["하나", "둘", "셋"]
+    found = lines_of(predict(plain, stdin="하나\r둘\n셋\r\n".encode()).out)  # here it ends none
+    assert [row["text"] for row in found] == ["하나\r둘", "셋"]
+
+
+def test_the_shipped_classifier_is_scored_on_nsmc():
+    if not (convbert.CLASSIFIER / "config.json").exists():
+        pytest.skip("needs weights/")
+    args = Namespace(model_name_or_path=convbert.CLASSIFIER)
+    convbert.settle_test_file(args)
+    assert args.test_file.name == "ratings_test.txt"
 
 
 def test_classifier_refuses_what_is_no_text(plain):

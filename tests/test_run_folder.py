@@ -748,6 +748,27 @@ def test_a_run_that_would_delete_its_own_beginning_is_refused(data, tmp_path):
     assert listing(tmp_path) == before
 
 
+def test_a_new_run_leaves_its_own_config_and_the_folder_of_another(data, tmp_path, reference):
+    """--config_name may lie in the output folder, and the model to start from in one below."""
+    options = command("mlm", data)
+    shutil.copy(data / "config.json", tmp_path)
+    own = (*without(options, "--config_name"), "--config_name", str(tmp_path / "config.json"))
+    crash((*own, "--overwrite_output_dir"), tmp_path, 8)
+    finish(own, tmp_path)
+    assert results(tmp_path)["metrics.jsonl"] == reference(options)["metrics.jsonl"]
+    finish(options, tmp_path / "below")
+    more = ("--model_name_or_path", str(tmp_path / "below"), "--overwrite_output_dir")
+    finish((*without(options, "--config_name"), *more), tmp_path)
+    assert (tmp_path / "below/model.safetensors").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_config_that_may_not_be_written_can_be_replaced(data, tmp_path):
+    finish(command("mlm", data), tmp_path)
+    (tmp_path / "config.json").chmod(0o444)
+    finish(command("mlm", data, "--seed", "7", "--overwrite_output_dir"), tmp_path)
+
+
 # ---- Checkpoints
 
 @pytest.mark.parametrize("limit, kept", [

@@ -389,6 +389,8 @@ class Store:
     def note(self) -> dict:
         """What the last run noted: `origin` of what it wrote, and if that is `complete`; or {}."""
         with self.faults():
+            if not self.collection.find_one():  # emptied since
+                return {}
             return self.notes.find_one({"_id": "last run"}, {"_id": 0}) or {}
 
     def take_note(self, origin: str, complete: bool) -> None:

@@ -302,7 +302,7 @@ def extract_stage(args: Namespace) -> dict:
         print(f"extract: {path} is there already")
         forget_state(path)
         return known
-    if store and (known or note.get("origin") != content):
+    if store and note.get("origin") != content:
         forget_state(path)  # what an earlier run wrote is not in this database
         store.take_note(content, False)
         if known:

@@ -92,7 +92,7 @@ UNCLOSED = re.compile(
     rf"|^[ \t*:#]*<{one_of(['gallery'])}{ATTRIBUTES}[ \t]*$", re.I | re.M)
 READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re.I)  # of <ruby>
 POWER = re.compile(  # 10<sup>3</sup> is not 103, nor 2<sup>''n''</sup> 2n; but 1<sup>st</sup>
-    r"(?:(?<=\d)|(?<=[\dA-Za-z']\)))((?:''+|\]\]|</(?:sub|i|b|small|span)>)*) ?<sup\b[^<>]*>"
+    r"(?:(?<=\d)|(?<=[\dA-Za-z']\)))((?:'|\]\]|</(?:sub|i|b|small|span)>)*) ?<sup\b[^<>]*>"
     r"(?:\s|&nbsp;|<(?:small|b|i|span)\b[^<>]*>)*"
     r"(?=(?:''+)?(?:[\d−–-]|\+\d|&minus;|&ndash;|&#8722;)|''[a-zπ]|\[\[[^\[\]|]*\|[\d−-]"
     r"|(?![aeor]</)[a-z](?:[-+−]\d+)?</sup)", re.I)
@@ -121,7 +121,7 @@ TITLES = set(TAGS) - set(words("""
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
     text = MIXED_TEMPLATE.sub(" {{", text)
-    if "sup" in text or "첨자" in text:
+    if any(word in text for word in ("sup", "Sup", "SUP", "첨자")):
         text = BOTH.sub(both, text)
     if "<" not in text:
         return text
@@ -139,8 +139,8 @@ def strip_tags(text: str) -> str:
     text = UNCLOSED.sub(HOLE, text)
     if "<su" in text or "<SU" in text:
         text = MIXED_TAGS.sub(r" \1/\2", text)
-        text = AFTER_NUMBER.sub(" ", text)
         text = BASE.sub("_", POWER.sub(r"\1^", text))
+        text = AFTER_NUMBER.sub(" ", text)
     text = BREAK.sub(" ", READING.sub("", text))
     return TAG.sub("", BLOCK.sub("\n", text)).replace("<", LESS)
 

@@ -130,7 +130,7 @@ def test_store_that_was_emptied_is_filled_again(mongo, tmp_path):
     same = check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert "there already" in same.out and "made again" not in same.err
     store = common.Store(mongo.uri, "articles")
-    store.collection.database.client.drop_database("wiki")
+    store.collection.drop()
     again = check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert "so it is made again" in again.err
     assert len(list(store.read())) == 100
@@ -153,7 +153,7 @@ def test_run_goes_on_only_in_the_database_that_has_its_first_articles(mongo, tmp
     check_error(extract(dump, tmp_path / "out", "--store", mongo.uri), "gone")
     store = common.Store(mongo.uri, "articles")
     assert (tmp_path / "out/kowiki.txt.state").exists()
-    store.collection.database.client.drop_database("wiki")
+    store.collection.drop()
     check_success(extract(dump, tmp_path / "out", "--store", mongo.uri))
     assert len(list(store.read())) == 3000
 
