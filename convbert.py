@@ -40,8 +40,8 @@ dw_j [H] weighs the channels of a neighbour, and W_pw [A, H] mixes them.  Every 
 too, which is not written.  o_t is a weighted mean of K values, as a_t is one of all T: hence the
 softmax.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
 channels of all heads.  BERT would have 2N heads of attention; the paper calls the narrower q, k and
-v a bottleneck.  The paper's text convolves the v of attention; the authors' code and the paper's
-counts of parameters have a projection of its own, W_u.
+v a bottleneck.  The paper's text convolves v, the values of attention.  The authors' code and the
+paper's counts of parameters have another projection for the convolution, W_u.
 
 Sections 1 to 4 of this file are the paper, and how model folders are read and written.  Sections 5
 to 7 train and use the model.  The others are machinery: tables of texts, devices, options.
@@ -285,7 +285,7 @@ class SeparableConv1D(nn.Module):
 class SelfAttention(nn.Module):
     """N heads of self-attention: a = softmax(q kᵀ / √D) v.  With conv_type noconv it is BERT's."""
 
-    branches = 1  # parts of the H channels: attention has all; 2: a convolution has half of them
+    branches = 1  # attention has all H channels; 2: a convolution has half of them
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
@@ -531,6 +531,8 @@ class ConvBertEmbeddings(nn.Module):
 
 
 class ConvBertEncoder(nn.Module):
+    """The layers, one after the other: [B, T, H] -> [B, T, H]."""
+
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.layer = nn.ModuleList(ConvBertLayer(config) for _ in range(config.num_hidden_layers))
@@ -621,8 +623,6 @@ class ConvBertPreTrainedModel(nn.Module):
         weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
         with replacing(Path(folder, "model.safetensors")) as temporary, told_in_words(temporary):
             save_file(weights, temporary, metadata={"format": "pt"})
-            mode = Path(folder, "config.json").stat().st_mode  # not for the owner alone
-            temporary.chmod(mode | 0o200)
 
 
 def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
@@ -1039,7 +1039,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # half an update on: by the clock the first one has rate 0
+        done += 0.5 / args.max_steps  # half an update on: else the first one would have rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1406,8 +1406,6 @@ def predict(args: Namespace) -> None:
     """A JSON object a line for every text, in their order: its columns, label, score."""
     if args.output_file and is_same_file(args.output_file, args.test_file or 0):  # 0: stdin
         raise UserError(f"--output_file {args.output_file}: holds the texts; name another")
-    if args.text_column_name and not args.test_file:
-        raise UserError("--text_column_name: there is no --test_file whose column it could name")
     if not args.output_file and sys.stdout is None:
         raise UserError("there is no stdout; give --output_file")
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
@@ -1421,7 +1419,8 @@ def predict(args: Namespace) -> None:
         taken: set[str] = set()  # columns that the file has of its own
         names: dict[str, str] = {}
         for column, rows in texts_to_predict(args):
-            taken |= {clean_name(name).lower() for name in {n for row in rows for n in row}}
+            columns = {name for row in rows for name in row}
+            taken |= {clean_name(name).lower() for name in columns}
             before, names = names, new_names(taken)
             if count and names != before:
                 print(f"from text {count + 1:,} on, answers are called {', '.join(names.values())}",
@@ -1905,11 +1904,13 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(f"{path}.convbert-{os.getpid()}.tmp")  # two processes may write to one FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
+        temporary.touch()
+        mode = (path if path.exists() else temporary).stat().st_mode
+        yield temporary  # safetensors writes for the owner alone
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        if path.exists() and os.name == "posix":
-            shutil.copymode(path, temporary)
+        if os.name == "posix":
+            temporary.chmod(mode)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -2027,10 +2028,13 @@ class RunFolder:
                                 "--overwrite_output_dir")
             settle_length(args, model.config, batches_per_epoch, {})
             progress = Progress(run_options(args, model.config, optimizer))
-        own = [args.train_file, args.validation_file, args.test_file, *(args.corpus or [])]
-        for name in ("test.jsonl", "metrics.jsonl"):
-            if any(path and is_same_file(path, self.path / name) for path in own):
-                raise UserError(f"{here} holds {name}, which the run reads: choose another folder")
+        read = [args.train_file, args.validation_file, args.test_file, *(args.corpus or []),
+                args.config_name, args.vocab_file]
+        own = {name for name in (*RESULTS, "metrics.jsonl")  # of its output that it reads
+               if any(path and is_same_file(path, self.path / name) for path in read)}
+        if taken := own & {"test.jsonl", "metrics.jsonl"}:
+            raise UserError(f"{here} holds {max(taken)}, which the run reads: choose another "
+                            "folder")
         start = args.model_name_or_path
         if again and start and any(is_same_file(start, path) for path in (self.path, *found)):
             raise UserError(f"{here}: --overwrite_output_dir would delete the model to start from, "
@@ -2041,10 +2045,8 @@ class RunFolder:
                 path.unlink()
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
-            for name in (*RESULTS, "confusion_matrix.png") if again else ():
-                path, read = self.path / name, (args.config_name, args.vocab_file)
-                if not any(file and is_same_file(file, path) for file in read):
-                    path.unlink(missing_ok=True)
+            for name in {*RESULTS, "confusion_matrix.png"} - own if again else ():
+                (self.path / name).unlink(missing_ok=True)
             path = self.path / "metrics.jsonl"
             self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
             known = path.read_bytes()[: progress.log_size]  # what came later will come again
@@ -2590,6 +2592,8 @@ def settle(args: Namespace) -> None:
         print("--test_file: not used with --no-test", file=sys.stderr)
     if args.text and args.test_file and args.task == "predict":
         raise UserError("--text and --test_file: predict takes one of them")
+    if args.text_column_name and not args.test_file and args.task == "predict":
+        raise UserError("--text_column_name: there is no --test_file whose column it could name")
     if (args.size or args.config_name) and args.task not in ("pretrain", "finetune"):
         raise UserError("--size and --config_name make a new model, which only --task pretrain and "
                         "finetune can use")

@@ -243,11 +243,16 @@ def test_classes_of_unequal_size_and_texts_in_two_parts_are_said(config, tmp_pat
     assert "rows: 124 train, 4 dev" in result.err
 
 
+def splitting(train_file, validation_file):
+    """What split_examples asks for, without a test part."""
+    return Namespace(**vars(ARGS), train_file=train_file, validation_file=validation_file,
+                     test_file=None, test=False, max_train_samples=None, max_eval_samples=None)
+
+
 def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
     rows = [*((f"글 {i}", "흔함") for i in range(30)), ("둘", "드묾"), ("셋", "드묾")]
     path = write_csv(tmp_path / "a.csv", [("text", "label"), *rows])
-    args = Namespace(**vars(ARGS), train_file=path, validation_file=None, test_file=None,
-                     test=False, max_train_samples=None, max_eval_samples=None)
+    args = splitting(path, None)
     parts = np.arange(30), np.arange(30, 32)  # both rows of the rare class are held out
     with mock.patch.object(convbert, "hold_out", lambda count: parts):
         convbert.split_examples(args)
@@ -259,9 +264,8 @@ def test_a_class_that_is_taught_by_its_other_name_is_not_missed(tmp_path, capsys
     scores = [{"text": f"글 {i}", "scores": {"negative": i % 2, "positive": 1 - i % 2}}
               for i in range(20)]
     numbers = [{"text": f"{i}", "label": i % 2} for i in range(9)]
-    args = Namespace(**vars(ARGS), train_file=write_jsonl(tmp_path / "s.jsonl", scores),
-                     validation_file=write_jsonl(tmp_path / "n.jsonl", numbers), test_file=None,
-                     test=False, max_train_samples=None, max_eval_samples=None)
+    args = splitting(write_jsonl(tmp_path / "s.jsonl", scores),
+                     write_jsonl(tmp_path / "n.jsonl", numbers))
     convbert.split_examples(args)
     assert "no row to train on" not in capsys.readouterr().err
 
@@ -288,8 +292,7 @@ def test_names_that_look_alike_are_one(config, tmp_path, capsys):
 def test_empty_texts_and_the_names_of_0_and_1_are_said(tmp_path, capsys):
     rows = [("text", "label"), *((f"글 {i}" if i % 3 else " ", i % 2) for i in range(30))]
     path = write_csv(tmp_path / "a.csv", rows)
-    args = Namespace(**vars(ARGS), train_file=path, validation_file=path, test_file=None,
-                     test=False, max_train_samples=None, max_eval_samples=None)
+    args = splitting(path, path)
     convbert.split_examples(args)
     err = capsys.readouterr().err
     assert "10 of the train texts are empty" in err and "10 of the dev texts are empty" in err

@@ -340,12 +340,11 @@ def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict
           "none of the test set's")
     return {"git_sha1": name, "official archive": official, "reviews": written,
             "reviews in the crawl": crawled,
-            "git_sha1 of ratings_test.txt": git_sha1(test_file.read_bytes())}
+            "git_sha1 of ratings_test.txt": name_of_test(test_file)}
 
 
-def name_of_test(args: Namespace) -> str:
+def name_of_test(path: Path) -> str:
     """What git calls the test set; empty if there is none yet."""
-    path = split_path("test", args)
     return git_sha1(path.read_bytes()) if path.exists() else ""
 
 
@@ -353,7 +352,7 @@ def reviews_stand(args: Namespace, known: dict) -> bool:
     """Whether reviews.txt is there, as made by the last run, for the test set that is there."""
     path = args.output_dir / "reviews.txt"
     return (path.exists() and git_sha1(path.read_bytes()) == known.get("git_sha1")
-            and known.get("git_sha1 of ratings_test.txt") == name_of_test(args))
+            and known.get("git_sha1 of ratings_test.txt") == name_of_test(split_path("test", args)))
 
 
 def find_archive(args: Namespace, known: dict) -> Path | None:
