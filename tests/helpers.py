@@ -329,7 +329,8 @@ def results(folder):
 
 
 def listing(folder):
-    files = (path for path in folder.rglob("*") if path.is_file())
+    # some versions of filelock empty their file anew when they open it
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
