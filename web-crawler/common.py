@@ -380,17 +380,21 @@ class Store:
             count += result.upserted_count + result.modified_count
         return count
 
-    def drop(self, ids: list[int]) -> None:
-        """Removes the documents with these _id: pages that are no articles any more."""
-        if ids:
+    def drop(self, ids: list) -> None:
+        """Removes the documents with these _id."""
+        for start in range(0, len(ids), 1000):
             with self.faults():
-                self.collection.delete_many({"_id": {"$in": ids}})
+                self.collection.delete_many({"_id": {"$in": ids[start : start + 1000]}})
+
+    def is_empty(self) -> bool:
+        with self.faults():
+            return not self.collection.find_one()
 
     def note(self) -> dict:
         """What the last run noted: `origin` of what it wrote, and if that is `complete`; or {}."""
+        if self.is_empty():  # since then
+            return {}
         with self.faults():
-            if not self.collection.find_one():  # emptied since
-                return {}
             return self.notes.find_one({"_id": "last run"}, {"_id": 0}) or {}
 
     def take_note(self, origin: str, complete: bool) -> None:

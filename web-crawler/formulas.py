@@ -188,6 +188,8 @@ def command(tokens: list[str], place: int, depth: int, out: list[str]) -> int:
     if name in ACCENTS or name in OVER_LETTERS or name in ("sqrt", "pmod"):
         text, place = argument(tokens, place, depth)
         out.append(marked(name, text.strip()))
+        if out[-1][-1:].isdigit() and place < len(tokens) and tokens[place].isdigit():
+            out.append(" ")  # √2 3 is not √23
         return place
     raise Unsayable
 

@@ -156,6 +156,8 @@ def lacks_word(line: str, start: int, end: int) -> bool:
         alone = not said or said.endswith(":")  # or with a label: "누리집: "
         if not word and rest[:1] in ("", ".", ",") and (alone or needed):
             return True
+    if before[-1:].isdigit() and not blank and word[:1].isdigit():  # 1{{가}}2 is not 12
+        return True
     if before and before[-1] not in OPENED and not BEFORE_NUMBER.search(before):
         return False
     if not blank and EITHER.match(line, end):
@@ -259,7 +261,8 @@ SIGNS = re.compile(rf"[{MARKS}]|\(,|\( | \)|,\)")
 TORN = re.compile(  # what goes on after a quotation on lines of its own; or after a list
     r"[^\S\n]*(?:(?P<quoting>이?라(?:고|는|며|면서)(?: |도 )"
     r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하))"
-    r"|(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으?로|을|를|와|과|등이) [가-힣]|등이다)")
+    r"|(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으로|를|등이) [가-힣]|등이다"
+    r"|(?:로|을|와|과) [가-힣](?=[^\n]*다[.,]))")  # words, too: 을 선거구
 SOME_TORN = re.compile(rf"\n{TORN.pattern}")
 
 

@@ -163,7 +163,7 @@ def convert(texts: list[str]) -> list[tuple[list[str], str | None]]:
     for text in texts:
         lines, reason = [], None
         try:
-            lines = [" ".join(line.split()) for line in wikitext.to_text(text) if line.strip()]
+            lines = wikitext.to_text(text)
         except Exception as error:  # whatever a parser may do to one page of a million
             reason = f"failed: {type(error).__name__}"
         results.append((lines, reason))
@@ -297,6 +297,9 @@ def extract_stage(args: Namespace) -> dict:
     store = common.Store(args.store, "articles") if args.store else None
     content = hashlib.sha1(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     note = store.note() if store else {}
+    if store and not note and not store.is_empty() and not args.overwrite:
+        raise UserError(f"--store {store.shown}: has a collection 'articles' that this program did "
+                        "not fill; name another database, or see --overwrite")
     known = finished_text(path, origin, args.overwrite)
     if known and (not store or note == {"origin": content, "complete": True}):
         print(f"extract: {path} is there already")
@@ -378,9 +381,14 @@ def newest_dump(args: Namespace) -> Path:
     """The last dump, by name, in the output folder, or that of --date; a part only if alone."""
     named = f"*{args.date}-pages-articles*" if args.date else "*pages-articles*"
     paths = sorted(args.output_dir.glob(named))
-    for ending in (r"\.xml(\.bz2)?$", r"\.xml-p\d+p\d+(\.bz2)?$"):
-        if dumps := [path for path in paths if re.search(ending, path.name)]:
-            return dumps[-1]
+    if whole := [path for path in paths if re.search(r"\.xml(\.bz2)?$", path.name)]:
+        return whole[-1]
+    parts = [path for path in paths if re.search(r"\.xml-p\d+p\d+(\.bz2)?$", path.name)]
+    if len(parts) > 1:
+        raise UserError(f"{args.output_dir}: {len(parts)} parts of dumps, as {parts[0].name}, and "
+                        "no whole one; name a file by --dump")
+    if parts:
+        return parts[0]
     raise UserError(f"no dump {named} in {args.output_dir}; see --stage download and --dump")
 
 

@@ -28,6 +28,7 @@ import numpy as np
 import pandas
 import tokenizer_json
 from common import UserError, read_json, replacing, write_json
+from sentencepiece import SentencePieceProcessor
 
 HERE = Path(__file__).resolve().parent
 COMMIT = "cc0670e872d4ac27bfe36c87456783004b39ef6c"
@@ -322,20 +323,20 @@ def write_reviews(archive: Archive, path: Path, test: pandas.DataFrame) -> tuple
 
 
 def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict,
-                  test_file: Path) -> dict:
-    """Makes reviews.txt; returns what is to be known of it. `known` is that of the last run.
+                  test_file: Path, names: contextlib.ExitStack) -> dict:
+    """Makes reviews.txt, which gets its name when `names` ends; returns what is to be known of it.
 
-    UserError if the place is taken by a file that this program did not make.
+    `known` is that of the last run. UserError if the place is taken by a file that this program did
+    not make.
     """
     path = args.output_dir / "reviews.txt"
-    test = read_reviews(test_file)
-    with replacing(path) as temporary:
-        written, crawled = write_reviews(archive, temporary, test)
-        name = git_sha1(temporary.read_bytes())
-        ours = not path.exists() or git_sha1(path.read_bytes()) in (name, known.get("git_sha1"))
-        if not ours and not args.overwrite:
-            raise UserError(f"{path}: there already, and not what {archive.path} gives; "
-                            "see --overwrite")
+    temporary = names.enter_context(replacing(path))
+    written, crawled = write_reviews(archive, temporary, read_reviews(test_file))
+    name = git_sha1(temporary.read_bytes())
+    ours = not path.exists() or git_sha1(path.read_bytes()) in (name, known.get("git_sha1"))
+    if not ours and not args.overwrite:
+        raise UserError(f"{path}: there already, and not what {archive.path} gives; "
+                        "see --overwrite")
     print(f"{path}: {written:,} different reviews of the {crawled:,} in the crawl, "
           "none of the test set's")
     return {"git_sha1": name, "official archive": official, "reviews": written,
@@ -377,23 +378,22 @@ def read_reviews(path: Path) -> pandas.DataFrame:
     try:
         with open(path, encoding=convbert.text_encoding(path)) as file:
             header = file.readline().rstrip("\n").split("\t")
+            ids = [line.partition("\t")[0] for line in file if line.strip()]
         if header != ["id", "document", "label"]:
             raise UserError(f"{path}, line 1: must be id, document, label, with tabs between them")
         documents, labels = convbert.read_reviews(path)
-        tables = convbert.read_table(path)
-        ids = [row["id"] for table in tables for _, row in table.rows]
     except convbert.UserError as error:
         raise UserError(str(error)) from None
     return pandas.DataFrame({"id": ids, "document": documents, "label": labels})
 
 
-def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, float, float]:
+def tokens_of(documents: pandas.Series,
+              processor: SentencePieceProcessor) -> tuple[np.ndarray, float, float]:
     """The number of tokens of each document, and two shares of all tokens: unknown ones, bytes.
 
     A vocabulary with byte fallback spells in bytes what is no piece of it, one without calls it
-    unknown. UserError if the file is no vocabulary.
+    unknown.
     """
-    processor = tokenizer_json.load(vocab_file.read_bytes(), vocab_file)
     pieces = list(range(len(processor)))
     is_byte = np.array(processor.is_byte(pieces))
     counts = np.zeros(len(pieces), dtype=np.int64)  # of each piece
@@ -406,10 +406,10 @@ def tokens_of(documents: pandas.Series, vocab_file: Path) -> tuple[np.ndarray, f
     return np.array(lengths), counts[processor.unk_id()] / total, counts[is_byte].sum() / total
 
 
-def describe(reviews: pandas.DataFrame, args: Namespace) -> dict[str, float]:
+def describe(reviews: pandas.DataFrame, processor: SentencePieceProcessor) -> dict[str, float]:
     """What is to be known of a split: counts, quantiles, shares."""
     documents = reviews["document"]
-    lengths, unknown, in_bytes = tokens_of(documents, args.vocab_file)
+    lengths, unknown, in_bytes = tokens_of(documents, processor)
     about = {"reviews": len(reviews), "positive": int(reviews["label"].sum()),
              "empty documents": int((documents.str.strip() == "").sum()),
              "repeated ids": int(reviews["id"].duplicated().sum()),
@@ -423,14 +423,15 @@ def describe(reviews: pandas.DataFrame, args: Namespace) -> dict[str, float]:
     return about
 
 
-def describe_splits(tables: dict[str, pandas.DataFrame], args: Namespace) -> dict:
+def describe_splits(tables: dict[str, pandas.DataFrame], processor: SentencePieceProcessor,
+                    args: Namespace) -> dict:
     """Prints, and returns for nsmc.json, what is to be known of both files."""
     about: dict = {}
     for split, table in tables.items():
         path = split_path(split, args)
         found = git_sha1(path.read_bytes())
         official = found == OFFICIAL[path.name]
-        about[split] = {"git_sha1": found, "official": official} | describe(table, args)
+        about[split] = {"git_sha1": found, "official": official} | describe(table, processor)
         print(f"{path}: " + ("the official file" if official else
                              f"NOT the official file, but git blob {found}; "
                              "to be said beside any result"))
@@ -440,6 +441,29 @@ def describe_splits(tables: dict[str, pandas.DataFrame], args: Namespace) -> dic
         about[f"test reviews with the {column} of one of train"] = shared
         print(f"test reviews with the {column} of one of train: {shared:,}")
     return about
+
+
+def store_reviews(tables: dict[str, pandas.DataFrame], args: Namespace) -> None:
+    """Has the database hold the reviews of both files, and no others.
+
+    UserError if it holds others, unless --overwrite lets them go.
+    """
+    todo = []
+    for split, table in tables.items():
+        store = common.Store(args.store, f"nsmc_{split}")
+        rows = {row["_id"]: row for row in table.rename(columns={"id": "_id"}).to_dict("records")}
+        others = [row["_id"] for row in store.read() if rows.get(row["_id"]) != row]
+        if others and not args.overwrite:
+            raise UserError(f"--store {store.shown}: nsmc_{split} has {len(others):,} reviews that "
+                            f"are not in {split_path(split, args)}; see --overwrite")
+        todo.append((split, store, rows, others))
+    for split, store, rows, others in todo:
+        store.drop(others)
+        written = store.update([*rows.values()])
+        print(f"nsmc_{split}: {written:,} reviews were new or changed, {len(others):,} others "
+              "were removed")
+        if repeated := len(tables[split]) - len(rows):
+            print(f"nsmc_{split}: {repeated:,} rows have the id of a later one, and are not stored")
 
 
 # ---- Command line --------------------------------------------------------------------------------
@@ -468,9 +492,13 @@ def make_files(args: Namespace, known: dict) -> dict:
                 if new:
                     files[split] = leave_file(files[split], *new, args, names)
             if archive:
-                return leave_reviews(archive, official, args, known, files["test"])
+                known = leave_reviews(archive, official, args, known, files["test"], names)
+            for split, new in found_new.items():
+                path = split_path(split, args)
+                if new and path.exists() and path.read_bytes() != new[0]:
+                    path.unlink()  # killed from here on, a run leaves no old file beside a new one
     path = args.output_dir / "reviews.txt"
-    if path.exists() and not reviews_stand(args, known):
+    if not archive and path.exists() and not reviews_stand(args, known):
         print(f"warning: {path}: NOT known to be made for this test set, whose reviews may be in "
               "it; remove it, or make it by --archive", file=sys.stderr)
     return known
@@ -478,22 +506,20 @@ def make_files(args: Namespace, known: dict) -> dict:
 
 def main() -> None:
     args = parse_options()
-    tokenizer_json.load(args.vocab_file.read_bytes(), args.vocab_file)  # before anything is written
+    # before anything is written: it may be no vocabulary
+    processor = tokenizer_json.load(args.vocab_file.read_bytes(), args.vocab_file)
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     known = read_json(args.output_dir / "nsmc.json").get("reviews.txt")
     with common.locked(args.output_dir):
         made = make_files(args, known if isinstance(known, dict) else {})
         tables = {split: read_reviews(split_path(split, args)) for split in SPLITS}
-        about = describe_splits(tables, args)
+        about = describe_splits(tables, processor, args)
         if made:
             about["reviews.txt"] = made
         write_json(args.output_dir / "nsmc.json", about)
     if args.store:
-        for split, table in tables.items():
-            documents = table.rename(columns={"id": "_id"}).to_dict("records")
-            written = common.Store(args.store, f"nsmc_{split}").update(documents)
-            print(f"nsmc_{split}: {written:,} reviews were new or changed")
+        store_reviews(tables, args)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ KEPT_JAMO = [chr(code) for code in range(0x3131, 0x318F)]  # old ones too
 REQUIRED = "".join(KEPT_JAMO[:51]) + "♥♡★☆"  # those of today
 TRAINING: dict = dict(
     model_type="bpe", byte_fallback=True, required_chars=REQUIRED, minloglevel=2,
-    max_sentence_length=999_999,  # bytes; the default leaves longer paragraphs out
+    max_sentence_length=1 << 30,  # bytes, the most it takes; it leaves longer lines out, untold
     pad_id=0, pad_piece="[PAD]", unk_id=1, unk_piece="[UNK]", bos_id=2, bos_piece="[BOS]",
     eos_id=3, eos_piece="[EOS]", user_defined_symbols=tokenizer_json.SYMBOLS)
 
@@ -41,10 +41,16 @@ def vocab_stage(args: Namespace) -> dict:
     model. Raises UserError.
     """
     model = args.vocab_dir / "kowiki.model"
-    if model.exists() and not (args.overwrite and args.stage == "vocab"):
+    again = args.overwrite and args.stage == "vocab"
+    if model.exists() and not again:
         print(f"vocab: {model} is there already, and kept: models trained with it need it "
               "(else --stage vocab --overwrite)")
         return read_json(manifest(model))
+    for name in ("kowiki.vocab", "tokenizer.json", "tokenizer_config.json"):
+        file = args.vocab_dir / name
+        if file.exists() and not manifest(model).exists() and not again:
+            raise UserError(f"{file}: not made by this program, so not replaced without "
+                            "--stage vocab --overwrite; see --vocab_dir")
     texts = find_texts(args)
     print(f"vocab: made from {', '.join(map(str, texts))}")
     begin = time.monotonic()
@@ -135,7 +141,10 @@ def sentences(texts: list[Path], count: int, seed: int) -> Iterator[bytes]:
 
 
 def full_lines(texts: list[Path]) -> Iterator[bytes]:
-    """Yields the lines that are not empty, without their ends. UserError where one is not UTF-8."""
+    """Yields the lines that are not empty, without their ends. UserError where one is not UTF-8.
+
+    SentencePiece keeps ▅ for itself, and leaves out a line that has one: a blank takes its place.
+    """
     for text in texts:
         with open(text, "rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -145,7 +154,7 @@ def full_lines(texts: list[Path]) -> Iterator[bytes]:
                     raise UserError(f"{text}: line {number} is not UTF-8; if it is in cp949: "
                                     f"iconv -f cp949 -t utf-8 {text}") from None
                 if line := line.rstrip(b"\r\n"):
-                    yield line
+                    yield line.replace("▅".encode(), b" ")
 
 
 # ---- Normalisation -------------------------------------------------------------------------------

@@ -32,13 +32,14 @@ def pairs(table: list[str]) -> dict[str, str]:
 FIRST_ARGUMENT = entries("""
     한자, hanja, ipa, 학명, ruby, 루비, 윗주, ruby-ja, 후리가나, 옛한글, 고대 한글, unicode,
     유니코드, abbr, 약어, 툴팁, tooltip, ill, 임시링크, 임시 링크, link-interwiki, 위키링크,
-    linktext, nowrap, nobr, nobreak, 줄바꿈 방지, 줄바꿈없음, 강조, 굵게, 기울임, 작게, 크게,
-    small, smaller, big, larger, sub, 아래 첨자, 아래첨자, 밑줄, 취소선, strong, em, nobold,
-    noitalic, underline, mono, code, kbd, tt, samp, var, varserif, serif, key, 키, 수학, math,
-    mvar, nts, num, chem2, chem name, flagathlete, 국기 선수, rtl-lang, script, 화학식""")
+    nowrap, nobr, nobreak, 줄바꿈 방지, 줄바꿈없음, 강조, 굵게, 기울임, 작게, 크게, small,
+    smaller, big, larger, sub, 아래 첨자, 아래첨자, 밑줄, 취소선, strong, em, nobold, noitalic,
+    underline, mono, code, kbd, tt, samp, var, varserif, serif, 수학, math, mvar, nts, num, chem2,
+    chem name, flagathlete, 국기 선수, 화학식""")
 SECOND_ARGUMENT = entries("""
-    lang, 색, 색깔, color, colour, 글씨 색, 글자색, 글자 색, font color, fontcolor, 배경색,
-    형광펜, 음영, color box, colorbox, 글씨 크기, 글자 크기, resize, font size""")
+    lang, rtl-lang, script, 색, 색깔, color, colour, 글씨 색, 글자색, 글자 색, font color,
+    fontcolor, 배경색, 형광펜, 음영, color box, colorbox, 글씨 크기, 글자 크기, resize,
+    font size""")
 LEGENDS = entries("""
     범례, 범례2, 범례0, 범례 줄, legend, legend2, legend0, legend inline, legend-line""")
 DATES = entries("""
@@ -70,8 +71,10 @@ TEMPLATES = {
     **dict.fromkeys(["height", "신장"], "{height}"),
     **dict.fromkeys(["제곱근", "sqrt", "root"], "√{1}"),
     **dict.fromkeys(["circa", "c."], "약 {1}"),
-    **dict.fromkeys(["nihongo", "nihongo2", "니혼고"], "{1}({2})"),
-    **dict.fromkeys(["chem", "화학"], "{joined}"),
+    **dict.fromkeys(["nihongo", "nihongo2", "니혼고"], "{japanese}"),
+    **dict.fromkeys(["chem", "화학"], "{chemical}"),
+    **dict.fromkeys(["key", "키", "key press", "keypress"], "{keys}"),
+    "linktext": "{joined}",
     "val": "{quantity}",
     "문화어": "문화어: {1}",
 }
@@ -103,7 +106,7 @@ NOTES = set(entries("""
     의견, 설명 필요, 정확성, 중립 필요, 쪽 필요, 독자 연구, 낡은 정보, 갱신 필요, 번역 필요,
     비자유, 죽은 링크, 깨진 링크, dead link, 웨이백, webarchive, 각주, 주석, 주, 내용주, refn,
     efn, sfn, sfnp, sfnm, sfnref, harv, harvnb, harvtxt, harvp, r, rp, ref, ref label, note,
-    note label, note_label, 안전한 각주, 하버드 인용, 하버드 출처, 각주 시작, 각주 끝, 다른 뜻,
+    note label, 안전한 각주, 하버드 인용, 하버드 출처, 각주 시작, 각주 끝, 다른 뜻,
     다른뜻, 동음이의, 동명이인, 참고, 본문, 자세한 내용, 더 보기, main, see also, about, 토막글,
     전거 통제, 위키데이터 속성 추적, 위키공용, 위키공용분류, 자매 프로젝트, 포털, 좌표, coord,
     위치 지도, anchor, 닻, 앵커, -, clear, 소리, audio, listen, 국기그림, 국기 그림, 국기아이콘,
@@ -254,7 +257,7 @@ SWITCHES = words("""
 # Links with these prefixes go, caption and all; so do links to the article in another language.
 DROPPED_LINKS = set(words("파일 그림 file image 분류 category 미디어 media 틀 template"))
 NAMESPACES = set(entries("""
-    특수, 토론, 사용자, 위키백과, 미디어위키, 도움말, 포털, 위키프로젝트, 초안, timedtext, 모듈,
+    특수, 사용자, 위키백과, 미디어위키, 도움말, 포털, 위키프로젝트, 초안, timedtext, 모듈,
     특, 특수기능, 사, 사토, wp, wikipedia, 백, 백토, 들, 들머리, 들토, 프, 프토, draft, special,
     talk, user, project, mediawiki, help, module, 위키낱말사전, 위키문헌, 위키책, 위키인용집,
     위키뉴스, 위키배움터, 위키생물종, 위키여행, 위키데이터, 위키공용, commons, wikt,
@@ -279,7 +282,7 @@ LANGUAGE_CODES = set(words("""
 # ---- Sections ------------------------------------------------------------------------------------
 # Sections without prose: they go with their subsections. Blanks in a title do not matter.
 DROPPED_SECTIONS = set(words("""
-    같이보기 함께보기 더보기 관련항목 관련문서 각주 주석 주해 내용주 미주 출처 출전 인용 인용문헌
+    같이보기 함께보기 더보기 관련항목 관련문서 각주 주석 주해 내용주 출처 출전 인용 인용문헌
     각주및참고문헌 각주와참고문헌 참고 참고문헌 참고자료 참고서적 참고링크 참고사이트
     참고문헌및각주 참조 참조문헌 관련서적 관련문헌 더읽을거리 읽을거리 추가문헌 외부링크 외부고리
     바깥고리 바깥링크 외부연결 링크 관련링크 관련사이트 관련웹사이트 웹사이트 공식사이트

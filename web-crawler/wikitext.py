@@ -46,8 +46,10 @@ INLINE_TAGS = words("""
 CODE_TAGS = words("code tt kbd samp var")
 FORMULA_TAGS = words("math chem ce")
 
-INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\u00ad\u200b\u200e\u200f\ufeff]")
-INVISIBLE_ENTITY = re.compile("[\u00ad\u200b\u200e\u200f\ufeff]")
+# Hyphens and blanks that show nothing, marks of the direction of letters.
+UNSEEN = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
+INVISIBLE = re.compile(f"[\x00-\x08\x0b-\x1f{UNSEEN}]")
+INVISIBLE_ENTITY = re.compile(f"[{UNSEEN}]")
 
 # What stands between the name of a tag and its >, which may stand in a quoted value, too. No words
 # but attributes: a<b && c>d is no tag, nor is the title <P.S. 안녕>.
@@ -94,8 +96,8 @@ READING = re.compile(r"<(?:rt|rp|rtc)\b[^<>]*>[^<]*(?:</(?:rt|rp|rtc)\s*>)?", re
 POWER = re.compile(  # 10<sup>3</sup> is not 103, nor 2<sup>''n''</sup> 2n; but 1<sup>st</sup>
     r"(?:(?<=\d)|(?<=[\dA-Za-z']\)))((?:'|\]\]|</(?:sub|i|b|small|span)>)*) ?<sup\b[^<>]*>"
     r"(?:\s|&nbsp;|<(?:small|b|i|span)\b[^<>]*>)*"
-    r"(?=(?:''+)?(?:[\d−–-]|\+\d|&minus;|&ndash;|&#8722;)|''[a-zπ]|\[\[[^\[\]|]*\|[\d−-]"
-    r"|(?![aeor]</)[a-z](?:[-+−]\d+)?</sup)", re.I)
+    r"(?=(?:''+)?(?:[\d−–-]|\+\d|&minus;|&ndash;|&#8722;)|''[a-zπ]|\[\[(?:[^\[\]|]*\|)?[\d−-]"
+    r"|\{\{(?:s?frac|분수|math|mvar|수학)\||(?![aeor]</)[a-z](?:[-+−]\d+)?</sup)", re.I)
 BASE = re.compile(r"(?<=\d)<sub\b[^<>]*>(?=\d+</sub)", re.I)  # 1010<sub>2</sub> is not 10102
 # <sup>235</sup><sub>92</sub>U is not 23592U; x<sup>2</sup><sub>0</sub> is x0^2. In either way of
 # writing, and in either order.
@@ -106,7 +108,11 @@ AFTER_NUMBER = re.compile(r"(?<=\d)</su[bp]\s*>(?=\d)", re.I)  # 2<sup>10</sup>3
 # 5{{frac|1|2}} is not 51/2.  What begins with a plain sign is found fast.
 MIXED_TEMPLATE = re.compile(r"\{\{(?<=\d\{\{)(?=(?:s?frac|분수)\|)", re.I)
 MIXED_TAGS = re.compile(r"<(?<=\d<)sup>(\d+)</sup>[/⁄]<sub>(\d+)</sub>", re.I)
+# BASE and AFTER_NUMBER in the other way of writing.
+BASE_TEMPLATE = re.compile(r"\{\{(?<=\d\{\{)(?=(?:sub|아래 ?첨자)\|\d+\}\})", re.I)
+AFTER_TEMPLATE = re.compile(r"(\{\{(?:su[bp]|(?:위|아래) ?첨자)\|[^{}|\n]*\d\}\})(?=\d)", re.I)
 ROW_SIGNS = re.compile(r"\A[ \t]*[|!]+")
+LINE_SIGNS = re.compile(r"\A[ \t]*[|!*#:;=-]+")
 INLINE = re.compile(r"\binline\b|\benclose\s*=\W*none", re.I)
 BREAK = re.compile(rf"</?\s*br(?![\w-])(?:{ATTRIBUTES}|[ /\\.]*>?)", re.I)
 BLOCK = re.compile(f"<{tag(BLOCK_TAGS)}[ \\t]*", re.I)
@@ -121,6 +127,8 @@ TITLES = set(TAGS) - set(words("""
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
     text = MIXED_TEMPLATE.sub(" {{", text)
+    if "{{su" in text or "{{Su" in text or "첨자" in text:
+        text = AFTER_TEMPLATE.sub(r"\1 ", BASE_TEMPLATE.sub("_{{", text))
     if any(word in text for word in ("sup", "Sup", "SUP", "첨자")):
         text = BOTH.sub(both, text)
     if "<" not in text:
@@ -152,7 +160,10 @@ def both(match: re.Match[str]) -> str:
     based = re.match(r"[\w)\]}'’]", before) and not letter
     if not re.search(r"\d", match[0]) or (based and above is None):
         return match[0]
-    return f"{below}^{above}" if based else HOLE + letter
+    if not based:
+        return HOLE + letter
+    parted = (before + below[:1]).isdigit()  # 10<sup>3</sup><sub>2</sub> is not 102^3
+    return f"{'_' if parted else ''}{below}^{above}"
 
 
 def opaque(match: re.Match[str]) -> str:
@@ -167,13 +178,21 @@ def opaque(match: re.Match[str]) -> str:
 
 
 def as_text(text: str) -> str:
-    """The text with its signs as entities, so that no later step takes them for markup."""
-    return re.sub(r"[^\w\s&;,.]", lambda sign: f"&#{ord(sign[0])};", text)
+    """The text with its signs as entities, so that no later step takes them for markup.
+
+    Entities stay as they are: none begins with a semicolon, but a line of a list does.
+    """
+    return re.sub(r"^;|[^\w\s&;,.]", lambda sign: f"&#{ord(sign[0])};", text, flags=re.M)
 
 
 def no_row(text: str) -> str:
-    """The text of a tag, a template or a link: a bar at its beginning opens no row of a table."""
+    """The text of a template or a link: a bar at its beginning opens no row of a table."""
     return ROW_SIGNS.sub(lambda signs: as_text(signs[0]), text)
+
+
+def no_mark(text: str) -> str:
+    """The text of a tag or a heading: no sign at its beginning makes a row, a list or a rule."""
+    return LINE_SIGNS.sub(lambda signs: as_text(signs[0]), text)
 
 
 def formula(attributes: str, tex: str) -> str:
@@ -194,7 +213,7 @@ def code(match: re.Match[str]) -> str:
     text = match["text"]
     if "\n" in text.strip():
         return LOST
-    text = no_row(text)
+    text = no_mark(text)
     if "<" not in text:
         return text
     lowered = text.lower()
@@ -282,7 +301,8 @@ def kind_of_note(mark: re.Match[str]) -> str:
 
 
 # ---- 3. Sections ---------------------------------------------------------------------------------
-HEADING = re.compile(rf"^(={{1,6}})(.+?)\1[ \t{GAP}{LOST}]*$", re.M)
+# A template may follow, as an anchor does.
+HEADING = re.compile(rf"^(={{1,6}})(.+?)\1(?:[ \t{GAP}{LOST}]|{{{{[^{{}}\n]*}}}})*$", re.M)
 TITLE_PARTS = re.compile(r" 및 |(?<=[가-힣])[와과] | ?[·,/] ?")  # 각주 및 출처
 
 
@@ -295,8 +315,8 @@ def sections(text: str) -> Iterator[tuple[int, str, str]]:
         level = len(marks)
         if level > dropped:
             continue
-        title = " ".join(lines_of(title.strip()))
-        named = TITLE_PARTS.split(title.strip(" :.<>■▶"))
+        title = " ".join(lines_of(no_mark(title.strip())))
+        named = TITLE_PARTS.split(title.strip(" *#:;.<>■▶"))
         known = all("".join(name.split()) in names.DROPPED_SECTIONS for name in named)
         dropped = level if known else 7
         if dropped == 7:
@@ -355,7 +375,7 @@ def template(inner: str) -> str:
     if not any(arguments.values()):
         return LOST
     text = FIELD.sub(lambda field: value_of(field[1], arguments), rule)
-    return text.replace("()", "").strip(" ") or LOST
+    return text.strip(" ") or LOST
 
 
 def is_note(name: str) -> bool:
@@ -428,7 +448,9 @@ def second(arguments: Arguments) -> str:
 def group_digits(number: str) -> str:
     """1234567.5 -> 1,234,567.5; what is no number comes back as it was."""
     whole, point, rest = number.partition(".")
-    return f"{int(whole):,}{point}{rest}" if re.fullmatch(r"[-+]?\d{1,30}", whole) else number
+    if re.fullmatch(r"[-+−]?\d{1,30}", whole):
+        whole = re.sub(r"(?<=\d)(?=(?:\d{3})+$)", ",", whole)
+    return whole + point + rest
 
 
 def date(arguments: Arguments) -> str:
@@ -493,6 +515,24 @@ def fraction(arguments: Arguments) -> str:
     return " ".join([*values[:-2], "/".join(values[-2:])])
 
 
+def chemical(arguments: Arguments) -> str:
+    """{{chem|SO|4|2-}} -> SO4^2-; HOLE for {{chem|235|92|U}}: both numbers would be one."""
+    text = ""
+    for value in positional(arguments):
+        if text[-1:].isdigit() and re.match(r"[\d+−-]", value):
+            if not re.search(r"[A-Za-z)\]]\d+$", text):
+                return HOLE
+            text += "^"
+        text += value
+    return text
+
+
+def japanese(arguments: Arguments) -> str:
+    """{{nihongo|가람|川}} -> 가람(川)."""
+    first, written = arguments.get("1", ""), arguments.get("2", "")
+    return f"{first}({written})" if written else first
+
+
 def quotation(arguments: Arguments) -> str:
     """The text of a quotation, without who said it."""
     first = "2" if arguments.get("1", "") in ("left", "right", "center", "왼쪽", "오른쪽") else "1"
@@ -509,14 +549,17 @@ def country(arguments: Arguments) -> str:
 FIELDS: dict[str, Callable[[Arguments], str]] = {
     "date": date, "measure": measure, "height": height, "quantity": quantity,
     "fraction": fraction, "quotation": quotation, "country": country, "second": second,
+    "chemical": chemical, "japanese": japanese,
     "last": lambda arguments: (positional(arguments) or [""])[-1],
     "joined": lambda arguments: "".join(positional(arguments)),
+    "keys": lambda arguments: "+".join(filter(None, positional(arguments))),
 }  # fmt: skip
 
 # ---- 5. Links ------------------------------------------------------------------------------------
 PREFIXES = names.DROPPED_LINKS | names.NAMESPACES | names.LANGUAGE_CODES | {""}
 # Prefixes of other projects: small letters, and no blank after the colon. [[wikt:가]]
 PROJECT = re.compile(r"[a-zé][a-z0-9é_-]*:(?! )")
+ANCHOR = re.compile(rf"(?<![&{AND}])#(?!$)")  # L&#39;Arc and C# have none
 THUMBNAIL = re.compile(r"섬네일|썸네일|축소판|thumb|프레임|frame")
 
 
@@ -540,8 +583,9 @@ def link(inner: str) -> str:
     while colon and (is_prefix(prefix) or PROJECT.match(target)):
         target = rest.strip()
         prefix, colon, rest = split_prefix(target)
-    page, _, part = target.partition("#")
-    return re.sub(r" ?\([^()]*\)$", "", page or part) if bar else page or part
+    page, *part = ANCHOR.split(target, 1)
+    page = page or "".join(part)
+    return re.sub(r" ?\([^()]*\)$", "", page) if bar else page
 
 
 def is_prefix(name: str) -> bool:
@@ -556,9 +600,10 @@ MIDDLE = {tokens.TemplateParamSeparator: BAR, tokens.WikilinkSeparator: BAR,
           tokens.TemplateParamEquals: EQUALS}  # fmt: skip
 CLOSE = {tokens.TemplateClose: template, tokens.WikilinkClose: link,
          tokens.ArgumentClose: lambda inner: GAP,
-         tokens.ExternalLinkClose: lambda inner: inner.partition(BAR)[2]}  # fmt: skip
+         tokens.ExternalLinkClose: lambda inner: inner.partition(BAR)[2] or inner}  # fmt: skip
 
 BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
+IN_A_LINK = re.compile(r"\[(?<!\[\[)([^\[\]\n]{1,200})\](?=\]\])")  # [[가|나[다]]]
 # One bracket too few, at either end; no longer than a line, so the time stays linear.
 TOO_FEW = [
     (re.compile(r"\[\[([^\[\]\n]{1,200})\](?!\])"), r"[[\1]]"),
@@ -593,7 +638,9 @@ def expand(text: str) -> str:
     out: list[str] = []  # pieces of the innermost open construct
     outer: list[list[str]] = []  # those of the ones around it
     tokenizer = Parser()._tokenizer  # that of C, where it could be built
-    for token in tokenizer.tokenize(hide_unmatched(text).replace("&", AND), 0, True):
+    equals = ""  # around the present heading; a line of text may look like one: = 2×3 = 6
+    found = iter(tokenizer.tokenize(hide_unmatched(text).replace("&", AND), 0, True))
+    for token in found:
         kind = type(token)
         if kind is tokens.Text:
             out.append(token["text"])
@@ -606,6 +653,14 @@ def expand(text: str) -> str:
             inner = "".join(out)
             out = outer.pop()
             out.append(no_row(CLOSE[kind](inner)))
+        elif kind in (tokens.TagOpenOpen, tokens.TagOpenClose):  # a sign that stands for a tag
+            out.append(token["wiki_markup"])
+            next(found)  # the name of that tag
+        elif kind is tokens.HeadingStart:
+            equals = "=" * token["level"]
+            out.append(equals)
+        elif kind is tokens.HeadingEnd:
+            out.append(equals)
     text = "".join(out).replace(AND, "&")
     for bracket, mark in UNMATCHED.items():
         text = text.replace(mark, bracket)
@@ -617,15 +672,19 @@ TABLE_MARK = re.compile(
     r"^[ \t:*#]*(?:(?P<open>\{\|)|\|\}(?P<more>\}*)|\|[ \t]*[)\]][ \t]*$|\|[ \t]+\}[ \t]*$)", re.M)
 TABLE_LEFT = re.compile(r"^([ \t:*#]*)\{\||\{\|(?:[ \t]*[a-z-]+[ \t]*=[^\n]*|[ \t]*)$", re.M)
 TABLE_TEMPLATE = re.compile(r"^([ \t:*#]*)(\{?)\{\{!\}\}(\}?)", re.M)  # {{{!}} and {{!}}}
-EXTERNAL = re.compile(r"\[\[?(?:https?://|ftp://|//|mailto:)[^\s\[\]|]*"
-                      r"(?:[ \t|]+((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?\]\]?")  # fmt: skip
+SCHEME = "(?:https?|ftps?|sftp|ircs?|git|ssh|svn|gopher|telnet|nntp|mms|redis|worldwind)"
+# Of three brackets at the end, two end a link around it.
+EXTERNAL = re.compile(rf"\[\[?(?:(?:{SCHEME}:)?//|mailto:)[^\s\[\]|]*"
+                      r"(?:[ \t|]+((?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*))?"
+                      r"\](?:\](?!\]))?")  # fmt: skip
 PART = rf"(?:[^\s\[\]{{}}|\"<>{LESS}()〉》」』”’가-힣]|(?<![A-Za-z0-9)])[가-힣])"
 # A host is no Hangul; what follows it may be, up to a blank.
 URL = re.compile(
-    rf"(?:https?|ftp)://[^\s\[\]{{}}|\"<>{LESS}()가-힣/?#,;!]+"
+    rf"{SCHEME}://[^\s\[\]{{}}|\"<>{LESS}()가-힣/?#,;!]+"
     rf"(?:[/?#](?:{PART}|\({PART}*\))*(?:(?![.,;:!?]){PART}|\({PART}*\))|[/?#])?")
 AROUND_ADDRESS = re.compile(rf"\[+{ADDRESS}|{LESS}{ADDRESS}>?")
-PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#\n]+)(?:\|([^\[\]{}|\n]+))?\]\]")
+# Without =, which would part the name of an argument from its value.
+PLAIN_LINK = re.compile(r"\[\[([^\[\]{}|:#=\n]+)(?:\|([^\[\]{}|=\n]+))?\]\]")
 SWITCH = re.compile(rf"__(?:[가-힣]+|{'|'.join(names.SWITCHES)})__", re.I)
 DEFINITION = re.compile(r"^;[ \t]*([^\n:]*) :[ \t]", re.M)  # "; term : its meaning" on one line
 INDENTED = re.compile(rf"^([*#:]*:[ \t]*{HOLE}[ \t]*[.,]?)[ \t]+(?=[가-힣])", re.M)
@@ -666,7 +725,9 @@ def lines_of(text: str) -> list[str]:
     if "{|" in text:
         text = drop_tables(text)
     if "//" in text or "mailto:" in text:
-        text = URL.sub(ADDRESS, EXTERNAL.sub(lambda match: match[1] or ADDRESS, text))
+        text = EXTERNAL.sub(lambda match: match[1] or ADDRESS, text)
+        if "://" in text:
+            text = URL.sub(ADDRESS, text)
         text = AROUND_ADDRESS.sub(ADDRESS, text)
     if "__" in text:
         text = SWITCH.sub("", text)
@@ -679,6 +740,8 @@ def lines_of(text: str) -> list[str]:
     text = BULLET.sub("", text)
     text = PLAIN_LINK.sub(lambda match: match[2] or match[1], text)  # most links, ten times as fast
     if BRACKETS.search(text):
+        if "]]]" in text:
+            text = IN_A_LINK.sub(r"&#91;\1&#93;", text)
         for pattern, whole in TOO_FEW:
             text = pattern.sub(whole, text)
         text = expand(text)
@@ -701,6 +764,7 @@ ENTITY = re.compile(r"&(?:#(?:\d+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")
 WORDED = re.compile(r"\w")
 REMNANT = re.compile(
     rf"{{{{+|}}}}+|\[\[+|\]\]+|{LESS}/?[Rr][Ee][Ff](?![A-Za-z])[^{LESS}<>\n]*>?")
+ELISION = re.compile(r"'''(?<=[A-Za-z]''')(?=[A-Za-zÀ-ÿ][^'\n]*''(?!'))")  # L'''Avventura''
 CODE_LINES = re.compile(r"^(?:[ \t][^\n]*(?:\n|\Z))+", re.M)
 CODE_SIGN = re.compile(rf"[←→─-╿=;{{}}\\_{LESS}]|[A-Za-z]\w*[\[(]|^\s*(?://|#|--|\$|>)|\+-|--")
 SENTENCE = re.compile(r"\s*[\w\"'“‘《〈「『(].*[가-힣][.!?]['\"”’」』)]*\s*")
@@ -727,6 +791,7 @@ def tidy(text: str) -> list[str]:
         text = BROKEN_LINK.sub("", re.sub(r"\{\{[^\n]*", HOLE, text))
     text = RESIDUE.sub("", text)  # while entities are spelt: a bar that one stands for is text
     if "''" in text:
+        text = ELISION.sub("''''", text)
         text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
     if "&" in text:
         text = INVISIBLE_ENTITY.sub("", ENTITY.sub(character, text))

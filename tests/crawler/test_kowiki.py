@@ -85,8 +85,8 @@ def test_page_that_breaks_the_parser_is_skipped(monkeypatch):
         return [text]
 
     monkeypatch.setattr(kowiki.wikitext, "to_text", to_text)
-    assert kowiki.convert(["fine", "deep", "a\u2028b\rc"]) == [
-        (["fine"], None), ([], "failed: RecursionError"), (["a b c"], None)]
+    assert kowiki.convert(["fine", "deep", "too"]) == [
+        (["fine"], None), ([], "failed: RecursionError"), (["too"], None)]
 
 
 def test_finished_text_is_kept_and_that_of_others_not_replaced(tmp_path):
@@ -132,6 +132,15 @@ def test_part_of_a_dump_is_found_and_a_whole_one_goes_before_it(tmp_path):
         (tmp_path / "kowiki-20261001-pages-articles-multistream-index.txt.bz2").touch()
         assert name in check_success(run(kowiki, *options)).out
         assert list(articles(tmp_path)) == [f"문서 {number}"]
+
+
+def test_parts_of_a_dump_are_not_taken_for_the_whole(tmp_path):
+    for number, name in ((1, "articles1.xml-p1p82407.bz2"), (2, "articles2.xml-p82408p300000.bz2")):
+        write_dump(tmp_path / f"kowiki-20261001-pages-{name}", [page(number, PROSE.format(number))],
+                   packed=True)
+    result = run(kowiki, "--stage", "extract", "--output_dir", tmp_path, "--processes", 1)
+    check_error(result, "2 parts", "articles1.xml-p1p82407.bz2", "--dump")
+    assert not (tmp_path / "kowiki.txt").exists()
 
 
 def test_dump_of_another_wiki_is_told(tmp_path):

@@ -699,6 +699,36 @@ def test_folder_without_permission_is_told(server):
                 os.seteuid(0)
 
 
+def table_of(count):
+    return as_table((number, f"평 {number}", number % 2) for number in range(count)).encode()
+
+
+@pytest.mark.parametrize("files", range(3))
+def test_run_killed_between_renames_leaves_no_mixture(files, at_hand, monkeypatch):
+    real, done = os.replace, []
+
+    def replace(*names):
+        if len(done) == files:
+            raise Killed
+        done.append(real(*names))
+
+    def killed(content):
+        done.clear()
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(os, "replace", replace)
+            at_hand(content, "--overwrite")
+        return {name: (at_hand.out / name).read_bytes() for name in (TRAINING, TEST)
+                if (at_hand.out / name).exists()}
+
+    old = {name: layout()[name] for name in (TRAINING, TEST)}
+    new = {TRAINING: table_of(8), TEST: table_of(4)}
+    check_success(at_hand(layout()))
+    assert killed(layout()) == old  # what stays the same is always there
+    assert killed(layout(**new)).items() <= new.items()
+    check_success(at_hand(layout(**new), "--overwrite"))
+    assert {name: (at_hand.out / name).read_bytes() for name in new} == new
+
+
 # ---- Files that are there, files of one's own
 
 def local(folder, *more, train=SAMPLE / "ratings_train.txt", test=SAMPLE / "ratings_test.txt"):
@@ -881,8 +911,9 @@ def test_description_of_reviews_is_right(fallback, vocabularies, tmp_path):
 
 def test_many_reviews_are_counted_in_parts_as_well(vocabularies):
     texts = ["좋아요", "뷁", "정말 최고"] * 7000
-    lengths, unknown, in_bytes = naver_movie.tokens_of(texts, vocabularies[True])
-    few = naver_movie.tokens_of(texts[:3], vocabularies[True])
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(vocabularies[True]))
+    lengths, unknown, in_bytes = naver_movie.tokens_of(texts, processor)
+    few = naver_movie.tokens_of(texts[:3], processor)
     assert [*lengths] == [*few[0]] * 7000
     assert (unknown, in_bytes) == pytest.approx(few[1:])
 
@@ -921,15 +952,50 @@ def test_store_that_is_not_there_is_told_after_the_files_are(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["nsmc.json", "ratings_test.txt", "ratings_train.txt"]
 
 
-def test_reviews_are_stored_once(tmp_path):
-    secantus = pytest.importorskip("secantus", reason="needs SecantusDB, a MongoDB in Python")
-    database = secantus.SecantusDBServer(storage_path=str(tmp_path / "mongo"))
-    database.start()
-    try:
-        uri = f"mongodb://127.0.0.1:{database.address[1]}/wiki?serverSelectionTimeoutMS=500"
-        first = check_success(local(tmp_path / "out", "--store", uri))
-        assert "nsmc_train: 640" in first.out
-        second = check_success(local(tmp_path / "out", "--store", uri))
-        assert "nsmc_train: 0" in second.out
-    finally:
-        database.stop()
+def test_reviews_are_stored_once(mongo, tmp_path):
+    first = check_success(local(tmp_path / "out", "--store", mongo.uri))
+    assert "nsmc_train: 640" in first.out
+    second = check_success(local(tmp_path / "out", "--store", mongo.uri))
+    assert "nsmc_train: 0" in second.out
+
+
+@pytest.fixture
+def store(mongo, tmp_path):
+    """A function that stores these rows of both files, and one that tells what is stored."""
+    def use(train, test, *more):
+        for name, rows in (("train", train), ("test", test)):
+            (tmp_path / f"{name}.txt").write_text(as_table(rows), encoding="utf-8")
+        folder = tempfile.mkdtemp(dir=tmp_path)  # always another, so that no file is in the way
+        return local(folder, "--store", mongo.uri, *more,
+                     train=tmp_path / "train.txt", test=tmp_path / "test.txt")
+
+    def stored():
+        return [[tuple(row.values()) for row in common.Store(mongo.uri, f"nsmc_{name}").read()]
+                for name in ("train", "test")]
+
+    use.stored = stored
+    return use
+
+
+def test_database_holds_the_reviews_of_the_last_files_alone(store):
+    first = [("1", "가", 1), ("2", "나", 0), ("3", "옮긴다", 1)], [("4", "라", 0)]
+    second = [("1", "고친다", 1), ("2", "나", 0)], [("3", "옮긴다", 1), ("4", "라", 0)]
+    check_success(store(*first))
+    check_error(store(*second), "--store", "nsmc_train has 2 reviews", "--overwrite")
+    assert store.stored() == [*first]
+    result = check_success(store(*second, "--overwrite"))
+    assert "nsmc_train: 1 reviews were new or changed, 2 others were removed" in result.out
+    assert store.stored() == [*second]
+
+
+def test_database_that_cannot_have_one_file_gets_none(store):
+    check_success(store([("1", "가", 1)], [("2", "나", 0)]))
+    check_error(store([("1", "가", 1), ("3", "다", 0)], [("4", "라", 0)]), "nsmc_test has 1 review")
+    assert store.stored() == [[("1", "가", 1)], [("2", "나", 0)]]
+
+
+def test_rows_with_the_same_id_are_told(store):
+    rows = [("1", "가", 1), ("1", "나", 0), ("2", "다", 0)]
+    assert "nsmc_train: 1 rows have the id of a later one" in check_success(store(rows, rows)).out
+    assert "id of a later" not in check_success(store(rows[1:], rows[1:])).out  # the same is stored
+    assert store.stored() == [rows[1:], rows[1:]]

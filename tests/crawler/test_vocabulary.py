@@ -240,6 +240,16 @@ def test_a_sample_is_about_as_large_as_asked(corpus):
     assert {*drawn} < {*lines}
 
 
+@pytest.mark.parametrize("line, times", [("뷁뷁 " * 200_000, 1), ("뷁뷁 ▅ 뷁", 500)],
+                         ids=["1.4 MB", "a sign that SentencePiece keeps for itself"])
+def test_no_line_is_left_out(line, times, corpus):
+    assert "뷁" not in (corpus / "kowiki.txt").read_text(encoding="utf-8")
+    with open(corpus / "kowiki.txt", "a", encoding="utf-8") as file:
+        file.write(f"\n{line}" * times)
+    check_success(vocab(corpus))
+    assert "뷁" in pieces_of(corpus / "kowiki.vocab")
+
+
 # ---- Faults
 
 @pytest.mark.parametrize("text, why", [("", "no text"), ("\n\n", "no text"),
@@ -264,6 +274,16 @@ def test_text_that_is_not_there_is_told(corpus):
     shutil.copy(SAMPLE / "kowiki.txt", vocabulary.REVIEWS)
     (corpus / "kowiki.txt").unlink()
     check_error(vocab(corpus), "kowiki.txt", "--stage extract")  # reviews alone are not the default
+
+
+@pytest.mark.parametrize("name", ["kowiki.vocab", "tokenizer.json", "tokenizer_config.json"])
+def test_file_of_others_is_not_replaced(name, corpus):
+    (corpus / name).write_text("mine")
+    check_error(vocab(corpus), name, "--stage vocab --overwrite")
+    assert sorted(os.listdir(corpus)) == sorted([name, "kowiki.txt"])
+    assert (corpus / name).read_text() == "mine"
+    check_success(vocab(corpus, "--overwrite"))
+    assert (corpus / name).read_bytes()[:4] != b"mine"
 
 
 def test_text_in_another_encoding_is_told_with_its_line(corpus):

@@ -727,6 +727,102 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
         "HTML": ("<a href=\"http://a.b/c\">누리집</a>과 <nobr>글</nobr>이다.",
                  ["누리집과 글이다."]),
     },
+    "a sign at the beginning of a line is no tag": {
+        name: (f"{wikitext}\n[[분류:가]]", lines) for name, (wikitext, lines) in {
+            "code in a list": ("* <code>#define</code>은 명령이다.", ["#define은 명령이다."]),
+            "two lists": ("* * 가\n: * 나", ["* 가", "* 나"]),
+            "link in a list": ("* [[*NSYNC]]", ["*NSYNC"]),
+            "link": ("[[엔싱크|*NSYNC]]은 밴드이다.", ["*NSYNC은 밴드이다."]),
+            "equation": (": = 2×3 = 6", ["= 2×3 = 6"]),
+            "more equals signs": (": == 가 === 나 = 다", ["== 가 === 나 = 다"]),
+            "rule in a list": ("앞.\n:----\n뒤.", ["앞.", "뒤."]),
+            "term and meaning": ("* ;가:나 다", [";가:나 다"]),
+            "table in a list": ("앞.\n;{| 가\n| 나 || 다\n|}\n뒤.", ["앞.", "뒤."]),
+        }.items()},
+    "code may begin as a list does": {
+        "number sign": ("<code>#include</code>는 지시자이다.", ["#include는 지시자이다."]),
+        "star": ("<tt>*p</tt>는 값이다.", ["*p는 값이다."]),
+        "colon": ("<code>:q</code>는 명령이다.", [":q는 명령이다."]),
+        "semicolon": ("<code>;;</code>로 끝난다.\n\n<nowiki>;</nowiki>은 표이다.",
+                      [";;로 끝난다.", ";은 표이다."]),
+        "hyphens": ("<code>----</code>는 줄이다.", ["----는 줄이다."]),
+        "equals signs": ("<code>==</code>와 <code>!==</code>", ["==와 !=="]),
+        "heading": ("=== #GUN ===\n글.\n== * 각주 ==\n책.", ["#GUN", "글."]),
+    },
+    "a template behind a heading": {
+        "anchor": ("== 봄 == {{앵커|가}}\n글.\n== 각주 =={{각주}}\n책.", ["봄", "글."]),
+    },
+    "a template keeps what its argument says": {
+        "link with an equals sign": (
+            "{{인용문|이것은 [[E=mc²]]라는 식이다.}}\n"
+            "{{nowrap|[[가|가=나]]}}, {{lang|ja|[[=LOVE]]}}.",
+            ["이것은 E=mc²라는 식이다.", "가=나, =LOVE."]),
+        "brackets": ("{{code|main()}} 함수와 {{nihongo|가|}}, {{니혼고|나|漢|na}}이다.",
+                     ["main() 함수와 가, 나(漢)이다."]),
+        "signs and zeros": (
+            "{{formatnum:-0.5}}, {{formatnum:007}}, {{formatnum:+5}}, {{formatnum:−12345.678}}",
+            ["-0.5, 007, +5, −12,345.678"]),
+        "keys": ("{{키|Ctrl|C}}와 {{key|A}}를 누른다.", ["Ctrl+C와 A를 누른다."]),
+        "more arguments": ("{{linktext|大|學}}은 {{rtl-lang|he|א}}와 {{script|Grek|α}}이다.",
+                           ["大學은 א와 α이다."]),
+    },
+    "a link keeps all of its target": {
+        "numeric entity": ("[[L&#39;Arc~en~Ciel]]은 밴드이다. [[R&#38;B]]와 [[가{{!}}나]]이다.",
+                           ["L'Arc~en~Ciel은 밴드이다. R&B와 가|나이다."]),
+        "entity and section": ("[[R&#38;B#역사]]와 [[#역&#39;사]]이다.", ["R&B와 역'사이다."]),
+        "no section": ("[[C#]]은 언어이다.", ["C#은 언어이다."]),
+        "brackets in a label": (
+            "[[파일:A.jpg|섬네일|홍길동[洪]]]본문이다. [[가|나[다]]]이다.",
+            ["본문이다. 나[다]이다."]),
+        "address in a long caption": (
+            f"[[파일:A.jpg|섬네일|{'긴 ' * 100}[http://a.b 설명]]]홍길동은 왔다.",
+            ["홍길동은 왔다."]),
+    },
+    "an address of another kind": {
+        "of a host": (
+            "앞이다. [[그]] 글은 git://a.b/c.git 에 있다. irc://a.b/c 를 보라. [ssh://a.b 누리집].",
+            ["앞이다. 누리집."]),
+        "of no host": (
+            "전화는 Tel:02-123-4567 이다. 예는 urn:isbn:0451450523 이다. [sip:a@b.c 나]이다.\n"
+            "[[분류:가]]",
+            ["전화는 Tel:02-123-4567 이다. 예는 urn:isbn:0451450523 이다. 나이다."]),
+        "without a link beside it": ("전화는 Tel:02-123-4567 이다. 글은 git://a.b/c.git 에 있다.",
+                                     ["전화는 Tel:02-123-4567 이다."]),
+    },
+    "a number stays the number that it was, once more": {
+        "charge": ("{{chem|SO|4|2-}}, {{chem|Ca|2+}}, {{chem|Ca|(OH)|2}}, {{chem|NO|3|-}}",
+                   ["SO4^2-, Ca2+, Ca(OH)2, NO3^-"]),
+        "isotopes": ("앞이다. 그것은 {{chem|235|92|U}}이다. 그것은 {{chem|n|+|14|6|C}}이다. "
+            "{{chem|14|C}}도 있다.", ["앞이다. 14C도 있다."]),
+        "base in a template": ("수는 1010{{sub|2}}, log{{sub|2}}8, 2{{위 첨자|10}}3이다.",
+                               ["수는 1010_2, log2 8, 2^10 3이다."]),
+        "power, then a base": ("10<sup>3</sup><sub>2</sub>와 10{{sup|3}}{{sub|2}}",
+                               ["10_2^3와 10_2^3"]),
+        "template or link as a power": (
+            "2<sup>{{frac|1|2}}</sup>, 2<sup>{{mvar|n}}</sup>, 2<sup>[[8]]</sup>",
+            ["2^1/2, 2^n, 2^8"]),
+        "lost template between digits": (
+            "앞이다. 값은 1{{가 나|3}}234이다. 값은 5{{가 나}}명이다. 뒤이다.",
+            ["앞이다. 값은 5명이다. 뒤이다."]),
+        "root before a digit": ("값은 <math>\\sqrt{2}3</math>, <math>\\sqrt12</math>이다.",
+                                ["값은 √2 3, √1 2이다."]),
+    },
+    "a word that looks like a particle": {
+        "begins an item": ("* 갑 선거구\n* 을 선거구\n* 과 대표\n* 로 스쿨\n* 와 이어",
+                           ["갑 선거구", "을 선거구", "과 대표", "로 스쿨", "와 이어"]),
+        "goes on with a sentence": ("* 가\n* 나\n을 말한다. 뒤이다.\n* 다\n등이 있다", ["가", "나",
+            "뒤이다.", "다"]),
+    },
+    "the Americas": {
+        "section": ("글.\n== 미주 ==\n미국이 있다.\n== 출전 ==\n책.",
+                    ["글.", "미주", "미국이 있다."]),
+    },
+    "signs that show nothing, or an apostrophe": {
+        "direction and joining": ("가\u202a나\u202c\u2060다\u2067라\u2069마&#x202E;바",
+                                  ["가나다라마바"]),
+        "elision": ("L'''Avventura''는 영화이다. '''굵은 ''글'' 씨'''와 L'''b'''이다.",
+                    ["L'Avventura는 영화이다. 굵은 글 씨와 Lb이다."]),
+    },
 }  # fmt: skip
 
 
@@ -958,8 +1054,9 @@ def torn(count):
         yield text
 
 
-# With these a bar that is text may begin a line, or a sentence that becomes its first.
-BAR_AS_TEXT = re.compile(r"<(?:nowiki|math|code)|\{\{!|&(?:#|vert;)|''|[.!?][^\w\n]*\|")
+# With these a bar that is text may begin a line or a heading, or a sentence that becomes its first.
+BAR_AS_TEXT = re.compile(
+    r"<(?:nowiki|math|code)|\{\{!|&(?:#|vert;)|''|[.!?][^\w\n]*\||^=[^\w\n]*\|", re.M)
 
 
 def check_lines(lines, text):
