@@ -5,7 +5,7 @@ arXiv 2008.02496.
 
 Why a convolution beside attention?  A head of self-attention compares every token with all T
 tokens: T² scores.  Many heads of a trained BERT use only the scores of near tokens.  A convolution
-never looks beyond the K nearest tokens, for T·K weights.  So ConvBERT keeps half of the heads for
+never looks beyond the K nearest tokens: T·K products.  So ConvBERT keeps half of the heads for
 what is far away, and puts a convolution in the place of the others.
 
 Why is its kernel made from a span?  An ordinary convolution has one kernel for all positions.
@@ -21,7 +21,8 @@ and 78.0, table 3).
 The letters for sizes:
     B batch    T length    V vocabulary    E embedding_size   H hidden_size    I intermediate_size
     K conv_kernel_size, p = (K−1)/2        G num_groups       M chosen tokens  C classes
-    N heads of attention, and as many of convolution          D head size      A = N·D = H/2
+    N heads of attention, and as many of convolution          D head size
+    A = N·D = H/2, or H without convolution
 A line of code that changes a shape ends with the new one, in these letters.
 
 The equations of a layer.  x_t is the vector of token t, i runs over all tokens, j from 0 to K−1,
@@ -37,8 +38,8 @@ and ⊙ multiplies element by element.  The number is the section of the paper.
     grouped linear           z = blockdiag(W_1, ..., W_G) x             in the feed-forward, 3.3
 
 dw_j [H] weighs the channels of a neighbour, and W_pw [A, H] mixes them.  Every other W has a bias
-too, which is not written.  o_t is a weighted mean of K values, as a_t is one of all T: hence the
-softmax.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
+too, which is not written.  The softmax makes o_t a weighted mean of K values, as it makes a_t one
+of all T.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
 channels of all heads.  BERT would have 2N heads of attention; the paper calls the narrower q, k and
 v a bottleneck.  The paper's text convolves v, the values of attention.  The authors' code and the
 paper's counts of parameters have another projection for the convolution, W_u.
@@ -49,10 +50,13 @@ to 7 train and use the model.  The others are machinery: tables of texts, device
 Departures from the authors' code:
   - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
     paper's objective, is --objective rtd.
-  - Their convolutions see the padding after a text, so that an answer depends on the batch.  Here
-    the depthwise and the span-based one see zeros at padding (`conv_padding_mask`).
+  - Their convolutions see the padding after a text, so that an answer depends on how much there is.
+    Here the depthwise and the span-based one see zeros at padding (`conv_padding_mask`).
+  - A row of pretraining is one segment and may run over the ends of documents.  Theirs mostly has
+    two segments of one document.
   - Exactly 30 % of the tokens of a row are chosen, not about 15 % (`--mlm_probability`).
-  - Pretraining has no dropout.  Adam corrects the bias of its moments.
+  - Pretraining has no dropout.  Adam corrects the bias of its moments.  The rate falls after the
+    warmup, theirs from the first update on.
   - All names and the classifier's hidden layer follow Hugging Face, and so does A = H/2 for any
     head_ratio: theirs is H/head_ratio, which is the same in all published models.
 
@@ -179,13 +183,14 @@ class ConvBertConfig:
              f"conv_type must be one of {[*CONVOLUTIONS]}")
         need(self.hidden_act == "gelu", f"hidden_act must be gelu, not {self.hidden_act!r}")
         need(K % 2 == 1, f"conv_kernel_size {K} must be odd")
-        # all heads have the same size, those of attention and those of convolution
-        need(H % h == 0 and H % (self.num_heads * self.branches) == 0,
-             f"hidden_size {H} must divide by {h} heads, half of them of attention")
+        heads = self.num_heads * self.branches  # of attention and of convolution, all of one size
+        need(H % h == 0 and H % heads == 0,
+             f"hidden_size {H} must divide by num_attention_heads {h}, and by the {heads} heads "
+             "that head_ratio leaves")
         need(H % G == 0 and self.intermediate_size % G == 0,
              f"hidden and intermediate size must divide by {G} groups")
         need(self.pad_token_id < self.vocab_size, f"pad_token_id {self.pad_token_id} is no piece")
-        need(self.initializer_range != 0, "initializer_range must not be 0")
+        need(self.initializer_range > 0, "initializer_range must be more than 0")
         names = self.id2label if isinstance(self.id2label, dict) else {}
         need([*names] == [*range(len(names))] and all(isinstance(n, str) for n in names.values())
              and len(set(names.values())) == len(names) > 1,
@@ -224,8 +229,11 @@ class ConvBertConfig:
             values = json.loads(path.read_text(encoding="utf-8-sig"))
             if values.get("model_type", "convbert") != "convbert":
                 raise UserError("not a ConvBERT model's")
+            kind = values.get("problem_type") or "single_label_classification"
+            if kind != "single_label_classification":  # its scores are not a softmax
+                raise UserError(f"problem_type {kind}: only single_label_classification")
             names = [item.name for item in fields(cls)]
-            needed = names[: names.index("hidden_act")]
+            needed = names[: names.index("pad_token_id") + 1]
             if missing := [name for name in needed if name not in values]:
                 raise UserError(f"lacks {', '.join(missing)}")
             for name in values.keys() - {*names}:  # Hugging Face has many that are not used here
@@ -291,6 +299,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.N, self.D, self.K = config.num_heads, config.head_size, config.conv_kernel_size
         H, A = config.hidden_size, self.N * self.D
+        self.A = A
         self.query = nn.Linear(H, A)
         self.key = nn.Linear(H, A)
         self.value = nn.Linear(H, A)
@@ -327,7 +336,7 @@ class SelfAttention(nn.Module):
 class ConvBertSelfAttention(SelfAttention):
     """Mixed attention (section 3.3): N heads of self-attention beside N heads of convolution.
 
-    W_o, in ConvBertAttention, mixes the two.  A subclass makes the kernels of the convolution: its
+    W_o, in ConvBertAttention, mixes the two.  A subclass makes the kernels of the convolution:
     __init__ adds weights, and `kernel_logits` uses them.  A line of CONVOLUTIONS gives it a name,
     by which conv_type in config.json chooses it.  `init_weights` draws every Linear and Conv1d
     anew; an nn.Parameter keeps what __init__ gives it.
@@ -338,7 +347,7 @@ class ConvBertSelfAttention(SelfAttention):
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
         self.mask_padding = config.conv_padding_mask
-        self.conv_out_layer = nn.Linear(config.hidden_size, self.N * self.D)  # W_u
+        self.conv_out_layer = nn.Linear(config.hidden_size, self.A)  # W_u
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x [B, T, H]; mask, bool [B, T], false at padding -> [B, T, 2A]"""
@@ -349,7 +358,7 @@ class ConvBertSelfAttention(SelfAttention):
         if mask is not None and self.mask_padding:
             visible = mask[..., None]  # [B, T, 1] false at padding
             x = x * visible  # so that spans see zeros there
-        u = self.values(x)  # [B, T, A]
+        u = self.conv_values(x)  # [B, T, A]
         if visible is not None:
             u = u * visible  # where the bias of W_u made them nonzero
         w = self.kernel_logits(x, q, u).softmax(-1)  # [B, N, T, K]; [1, ...] if texts share it
@@ -358,7 +367,7 @@ class ConvBertSelfAttention(SelfAttention):
         both = torch.cat([attended, convolved], dim=1)  # [B, 2N, T, D]
         return self.join_heads(both)  # [B, T, 2A]
 
-    def values(self, x: Tensor) -> Tensor:
+    def conv_values(self, x: Tensor) -> Tensor:
         """u = W_u x, the values to convolve: [B, T, A]"""
         return self.conv_out_layer(x)
 
@@ -366,9 +375,9 @@ class ConvBertSelfAttention(SelfAttention):
         """The kernels before softmax: [B, N, T, K], or [1, N, T, K] where all texts share them.
 
         x [B, T, H] is the layer's input, u [B, T, A] are the values.  Both are zero at padding,
-        unless conv_padding_mask is false.  A window over them takes zeros beyond both ends, too,
-        and comes before any bias: else the answer would depend on the padding.  q [B, N, T, D] are
-        the queries.  They are not zero at padding: use q_t for kernel t alone.
+        unless conv_padding_mask is false.  A window over them must take zeros beyond both ends,
+        too, and come before any bias: else a text with padding would have another answer.
+        q [B, N, T, D] are the queries.  They are not zero at padding: use q_t for kernel t alone.
         """
         raise NotImplementedError
 
@@ -382,9 +391,8 @@ class SpanBasedDynamicConvolution(ConvBertSelfAttention):
 
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
-        A = self.N * self.D
-        self.key_conv_attn_layer = SeparableConv1D(config, A)  # makes s
-        self.conv_kernel_layer = nn.Linear(A, self.N * self.K)  # W_f
+        self.key_conv_attn_layer = SeparableConv1D(config, self.A)  # makes s
+        self.conv_kernel_layer = nn.Linear(self.A, self.N * self.K)  # W_f
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         keys = self.key_conv_attn_layer(x)  # [B, T, A]
@@ -397,9 +405,9 @@ class GatedConvolution(ConvBertSelfAttention):
 
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
-        self.conv_out_layer = nn.Linear(config.hidden_size, 2 * self.N * self.D)
+        self.conv_out_layer = nn.Linear(config.hidden_size, 2 * self.A)
 
-    def values(self, x: Tensor) -> Tensor:
+    def conv_values(self, x: Tensor) -> Tensor:
         return F.glu(self.conv_out_layer(x))  # [B, T, A]
 
 
@@ -408,7 +416,7 @@ class DynamicConvolution(GatedConvolution):
 
     def __init__(self, config: ConvBertConfig):
         super().__init__(config)
-        self.conv_kernel_layer = nn.Linear(self.N * self.D, self.N * self.K)  # W_f
+        self.conv_kernel_layer = nn.Linear(self.A, self.N * self.K)  # W_f
 
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         return self.split_heads(self.conv_kernel_layer(u))  # [B, N, T, K]
@@ -569,7 +577,7 @@ class ConvBertPreTrainedModel(nn.Module):
         self.config = config
 
     def initialise(self, *modules: nn.Module) -> None:
-        """Draws the weights of modules.  Embeddings that a generator shares are drawn only once."""
+        """Draws the weights of modules."""
         for module in modules:
             module.apply(functools.partial(init_weights, std=self.config.initializer_range))
 
@@ -582,17 +590,12 @@ class ConvBertPreTrainedModel(nn.Module):
         Raises UserError where files are missing, damaged or those of another model.
         """
         saved = ConvBertConfig.from_pretrained(folder)
-        model = cls(ConvBertConfig.from_pretrained(folder, **changes))
+        model = cls(replace(saved, **changes))
         path, weights = read_weights(Path(folder))
         # names, with or without "convbert.", become those of this model; tied ones have one name
         names = {name.removeprefix("convbert."): name for name, _ in model.named_parameters()}
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
         weights = {names.get(k, k): v for k, v in weights.items()}
-        head, words = (weights.get(name) for name in
-                       ("generator_lm_head.weight", "convbert.embeddings.word_embeddings.weight"))
-        tied = head is None or words is None or torch.equal(head, words)
-        if hasattr(model, "generator_lm_head") and not tied:
-            raise UserError(f"{path}: the output layer's weights are not the word embeddings")
         if saved.id2label != model.config.id2label:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
         missing = [name for name in names.values() if name not in weights]
@@ -600,12 +603,17 @@ class ConvBertPreTrainedModel(nn.Module):
         lost = [name for name in missing if not has_head or name.startswith("convbert.")]
         if lost or (missing and not new_head):  # a backbone cannot begin anew
             raise UserError(f"{path}: no {cls.__name__}, lacks {', '.join(missing)[:200]}")
+        if hasattr(model, "generator_lm_head") and "generator_lm_head.weight" in weights:
+            words = weights["convbert.embeddings.word_embeddings.weight"]
+            if not torch.equal(weights["generator_lm_head.weight"], words):
+                raise UserError(f"{path}: the output layer's weights are not the word embeddings")
+        used = [weights[name] for name in names.values() if name in weights]
+        if not all(weight.is_floating_point() and weight.isfinite().all() for weight in used):
+            raise UserError(f"{path}: holds weights that are not finite, or whole numbers")
         try:
             unused = model.load_state_dict(weights, strict=False).unexpected_keys
         except RuntimeError as error:
             raise UserError(f"{path}: does not fit ({brief(error)})") from None
-        if not all(weight.isfinite().all() for weight in model.parameters()):
-            raise UserError(f"{path}: holds weights that are not finite")
         told = [f"{what}: {modules_of(parts)}"
                 for what, parts in (("begins anew", missing), ("not used", unused)) if parts]
         if told:
@@ -621,7 +629,7 @@ class ConvBertPreTrainedModel(nn.Module):
                   **asdict(self.config), "label2id": self.config.label2id}
         write_json(Path(folder, "config.json"), config)
         weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
-        with replacing(Path(folder, "model.safetensors")) as temporary, told_in_words(temporary):
+        with replacing(Path(folder, "model.safetensors"), SafetensorError) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
 
 
@@ -630,7 +638,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     path = folder / "model.safetensors"
     try:
         if path.exists():
-            path.open("rb").close()  # load_file calls missing what may not be read
+            path.open("rb").close()  # of a file that may not be read load_file says: missing
             weights = load_file(path)
         else:
             path = folder / "pytorch_model.bin"  # pickled, but weights_only runs no code
@@ -638,10 +646,15 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         return path, {k: v for k, v in weights.items() if "position_ids" not in k}
     except FileNotFoundError:
         raise UserError(f"{folder}: holds no model.safetensors") from None
-    except OSError:  # this is no damage: no permission, a failing disk
-        raise
-    except Exception as error:  # a damaged file can raise almost anything
+    except Exception as error:
+        if not is_damage(error):
+            raise
         raise UserError(f"{path}: damaged ({brief(error)})") from None
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a file is to blame, which can raise almost anything, or the disk or the memory."""
+    return not (isinstance(error, (OSError, MemoryError)) or "CPUAllocator" in str(error))
 
 
 def modules_of(names: Iterable[str]) -> str:
@@ -661,11 +674,11 @@ class ConvBertModel(ConvBertPreTrainedModel):
         self.encoder = ConvBertEncoder(config)
         E, H = config.embedding_size, config.hidden_size
         self.embeddings_project = nn.Linear(E, H) if E != H else nn.Identity()
-        self.initialise(*self.children())  # without embeddings: shared ones are drawn already
+        self.initialise(self.encoder, self.embeddings_project)
         if embeddings is None:
             embeddings = ConvBertEmbeddings(config)
-            self.initialise(embeddings)
-        self.embeddings = embeddings  # of another model that shares them, or its own
+            self.initialise(embeddings)  # not those of another model, which has drawn them
+        self.embeddings = embeddings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None) -> Tensor:
@@ -696,7 +709,7 @@ class ConvBertGeneratorPredictions(nn.Module):
 
 
 class ConvBertForMaskedLM(ConvBertPreTrainedModel):
-    """Masked language model (Devlin et al. 2019): the mean of −log p(original token).
+    """Masked language model (Devlin et al. 2019): the mean of −log p(original token) where asked.
 
     The output layer's weights are the word embeddings.
     """
@@ -711,7 +724,7 @@ class ConvBertForMaskedLM(ConvBertPreTrainedModel):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None, labels: Tensor | None = None) -> ModelOutput:
-        """labels [B, T], −100 where nothing is asked -> loss, logits [M, V] of the other positions.
+        """labels [B, T], −100 where nothing is asked -> loss, logits [M, V] of the positions asked.
 
         Without labels: logits [B, T, V] of all positions.
         """
@@ -742,7 +755,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
     """Replaced token detection (Clark et al. 2020, ELECTRA), the paper's objective: MLM + 50 · RTD.
 
     The generator, a narrower ConvBERT, draws a token from its predictions for each chosen position.
-    The discriminator, the model that is kept, tells which tokens were replaced.  So it learns from
+    The discriminator, to be fine-tuned later, tells which tokens were replaced.  So it learns from
     all T positions, not from the masked ones alone.  Both share the embeddings.  No gradient passes
     through the draw.
     """
@@ -764,7 +777,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None,
                 token_type_ids: Tensor | None = None, *, labels: Tensor) -> ModelOutput:
         """labels [B, T], −100 where nothing is asked -> loss, logits [B, T] of all positions"""
-        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)  # [M, V]
+        guess = self.generator(input_ids, attention_mask, token_type_ids, labels)  # logits [M, V]
         labelled = labels != IGNORE  # [B, T]
         original = torch.where(labelled, labels, input_ids)  # [B, T]
         corrupted = original.clone()  # [B, T]
@@ -843,9 +856,9 @@ class Tokenizer:
     def files_for_transformers(self) -> dict[str, bytes]:
         """{name: contents}: the same tokenizer for transformers, if it lies beside the model.
 
-        tokenizer_config.json holds the hash of the model that tokenizer.json was made from.  Where
-        that is another model, there is a configuration with which transformers fails: without one
-        it makes up a tokenizer of five pieces.
+        tokenizer_config.json holds the hash of the model that tokenizer.json was made from.  If it
+        is another model, the configuration makes transformers fail.  Without any configuration
+        transformers would make up a tokenizer of five pieces.
         """
         config = self.path.with_name("tokenizer_config.json")
         digest = hashlib.sha256(self.model).hexdigest()
@@ -856,10 +869,7 @@ class Tokenizer:
         return {tokenizer.name: tokenizer.read_bytes(), config.name: config.read_bytes()}
 
     def save(self, folder: Path) -> bool:
-        """Writes the SentencePiece model, and the same tokenizer for transformers if there is one.
-
-        Returns False if there is none.
-        """
+        """Writes the tokenizer's files.  Returns whether one for transformers is among them."""
         if "tokenizer.json" not in self.files:
             (folder / "tokenizer.json").unlink(missing_ok=True)
         for name, contents in self.files.items():
@@ -870,26 +880,26 @@ class Tokenizer:
 
 def encode_texts(texts: Iterable[str], tokenizer: Tokenizer,
                  length: int) -> tuple[list[Tensor], int]:
-    """([CLS] text [SEP] of each text, at most `length` tokens; how many texts were cut for that)"""
-    pieces = tokenizer.encode([text.encode(errors="replace").decode() for text in texts])
+    """(the ids of [CLS] text [SEP] for each text, cut to `length`; the number of texts cut)"""
+    texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair: ?
+    pieces = tokenizer.encode(texts)
     ids = [torch.tensor([tokenizer.cls, *p[: length - 2], tokenizer.sep]) for p in pieces]
     return ids, sum(len(p) > length - 2 for p in pieces)
 
 
-def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | None = None) -> Array:
-    """The tokens of all texts, one after another, cut into rows: uint16 [rows, length−2].
+def corpus_rows(paths: list, tokenizer: Tokenizer, length: int, limit: int | None = None) -> Array:
+    """The tokens of all files, one after another, cut into rows: uint16 [rows, length−2].
 
-    Each line of a text is a paragraph.  Blank lines end a document and become one [SEP].  [CLS] and
-    [SEP] go around each row later.  No more is read than `limit` rows need.  Raises UserError for a
-    text that is missing or too short.
+    Blank lines end a document and become one [SEP].  [CLS] and [SEP] go around each row later.  No
+    more is read than `limit` rows need.  Raises UserError for a missing file or too little text.
     """
     tokens = bytearray()  # two for a token: it grows without a second copy
-    before = np.array([tokenizer.sep])  # the token before a block of lines; at first as at an end
+    before = np.array([tokenizer.sep])  # the token before a block of lines: a document has ended
     width = length - 2
     most = 2 * width * (limit or sys.maxsize)  # bytes
-    for path in texts:
+    for path in paths:
         with open(path, encoding=text_encoding(path)) as file:
-            lines = [""]  # as after a blank line: a document ends where a text does
+            lines = [""]  # as after a blank line: a document ends where a file does
             while len(tokens) < most and lines:
                 pieces = tokenizer.encode([line.strip() for line in lines])
                 ids = np.concatenate([before, *(p if len(p) else [tokenizer.sep] for p in pieces)])
@@ -899,8 +909,9 @@ def corpus_rows(texts: list, tokenizer: Tokenizer, length: int, limit: int | Non
                 before = ids[-1:]
                 lines = file.readlines(1 << 18)  # characters
     count = min(len(tokens), most) // (2 * width)
-    if count < min(2, limit or 2):
-        raise UserError(f"{texts[0]}: too short for two rows of --max_seq_length {length}")
+    if count < min(2, limit or 2):  # one to train on, one held out
+        listed = ", ".join(map(str, paths))
+        raise UserError(f"{listed}: too short for two rows of --max_seq_length {length}")
     return np.frombuffer(tokens, np.uint16, count * width).reshape(count, width)
 
 
@@ -909,15 +920,14 @@ def text_encoding(path: Path | str) -> str:
 
     Raises UserError for a file in none of them, with the number of the line unless it is UTF-16.
     """
-    if not os.path.exists(path):
-        raise UserError(f"{path}: no such file")
     if not os.path.isfile(path):  # a pipe cannot be read twice
-        raise UserError(f"{path}: a folder or a pipe; name a file")
+        why = "a folder or a pipe; name a file" if os.path.exists(path) else "no such file"
+        raise UserError(f"{path}: {why}")
     with open(path, "rb") as file:
         head = file.read(4)
-    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")):
-        raise UserError(f"{path}: an Excel workbook or a compressed file; save it as text or CSV "
-                        "(UTF-8)")
+    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b", b"\xff\xfe\0\0")):
+        raise UserError(f"{path}: an Excel workbook, a compressed file or UTF-32; save it as text "
+                        "or CSV (UTF-8)")
     marked = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp949"):
         with contextlib.suppress(UnicodeDecodeError), open(path, encoding=encoding) as text:
@@ -950,8 +960,8 @@ def mask_rows(rows: Array, tokenizer: Tokenizer, share: float, rng: np.random.Ge
 
     Chooses `share` of the tokens: 30 %, not BERT's 15 %, gives more labels a row, at the price of
     less context.  mask_share of them become [MASK], random_share any ordinary token, and the rest
-    stay.  BERT's 80/10/10 forces a model to keep a good vector for every token, since fine-tuning
-    never shows it [MASK].  ELECTRA has 85/0/15: its discriminator never sees [MASK], because the
+    stay.  Fine-tuning never shows [MASK], so BERT's 80/10/10 forces a model to keep a good vector
+    for every token.  ELECTRA has 85/0/15: its discriminator never sees [MASK], because the
     generator has replaced it, and so no random tokens are needed.
     """
     ends = [(0, 0), (tokenizer.cls, tokenizer.sep)]
@@ -969,7 +979,7 @@ def bucketed(lengths: Array, batch_size: int, rng: np.random.Generator,
              window: int = 50) -> list[Array]:
     """Indices in batches of like length, which need little padding.
 
-    All are shuffled, sorted by length within windows of 50 batches, and the batches are shuffled.
+    All are shuffled, sorted by length in windows of `window` batches, and the batches are shuffled.
     """
     order, step = rng.permutation(len(lengths)), window * batch_size
     parts = np.split(order, range(step, len(order), step))
@@ -992,12 +1002,10 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
     the last layer layer_decay² of it: one power is skipped, as in ELECTRA's code.  Low layers hold
     what is general, and fine-tuning changes them least.
 
-    Another optimizer takes the place of AdamW in the last line, with the same parts.  Its decay
-    must be decoupled: NAdam needs decoupled_weight_decay=True.  It needs defaults, param_groups,
-    step without a closure, zero_grad, state_dict and load_state_dict.  The loop sets lr to `scale`
-    times the rate of the moment, so every group needs a scale, and an lr given here has no effect.
-    The defaults of --learning_rate and --weight_decay are AdamW's.  The state may hold tensors,
-    numbers, lists and dictionaries: checkpoints are loaded with weights_only.
+    Another torch.optim.Optimizer can take the place of AdamW in the last line, with the same parts.
+    The loop sets the lr of a group to its `scale` times the rate of the moment, and calls step
+    without a closure.  Decay must be decoupled: NAdam needs decoupled_weight_decay=True.  The
+    defaults of --learning_rate and --weight_decay are AdamW's.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
@@ -1039,7 +1047,7 @@ def learning_rate(args: Namespace, progress: Progress) -> float:
     """The rate of the coming update: linear warmup to the peak, then linear decay to 0."""
     done = progress.share(args)
     if not args.max_minutes:
-        done += 0.5 / args.max_steps  # half an update on: else the first one would have rate 0
+        done += 0.5 / args.max_steps  # amid the update: else the first one would have rate 0
     if done < args.warmup_ratio:
         return args.learning_rate * done / args.warmup_ratio
     return args.learning_rate * (1 - done) / (1 - args.warmup_ratio)
@@ -1062,12 +1070,12 @@ class Batches:
 
     def of_update(self, step: int) -> list[tuple[int, dict[str, Tensor]]]:
         """(seed of its dropout, batch) for this process's share of an update."""
-        numbers = step * self.accumulate + np.split(np.arange(self.accumulate), WORLD)[RANK]
+        numbers = range(step * self.accumulate, (step + 1) * self.accumulate)
         batches = []
-        for n in numbers.tolist():
+        for n in numbers[RANK::WORLD]:
             indices = self.epoch(n // self.per_epoch)[n % self.per_epoch]
             batch = self.batch_of(indices, np.random.default_rng([self.seed, n, 1]))
-            batches.append((self.seed * 1_000_003 + n, batch))
+            batches.append((self.seed * 1_000_003 + n, batch))  # other seeds than other runs have
         return batches
 
 
@@ -1093,14 +1101,14 @@ def train(args: Namespace, folder: "RunFolder", model: ConvBertPreTrainedModel,
         if not progress.evals:  # the scores at the start, to compare with
             folder.keep_scores(progress, model, evaluate)
         began = time.perf_counter() - progress.seconds
-        coming = background.submit(batches.of_update, progress.step)  # made while the last one runs
+        coming = background.submit(batches.of_update, progress.step)
 
         while progress.share(args) < 1:
             rate = learning_rate(args, progress)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             parts = coming.result()
-            coming = background.submit(batches.of_update, progress.step + 1)
+            coming = background.submit(batches.of_update, progress.step + 1)  # while this one runs
 
             model.train()
             losses = []
@@ -1110,7 +1118,7 @@ def train(args: Namespace, folder: "RunFolder", model: ConvBertPreTrainedModel,
                 loss.backward()
                 losses.append(loss.detach())
             norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            loss, norm = torch.stack([sum(losses), norm]).tolist()
+            loss, norm = torch.stack([sum(losses), norm]).tolist()  # one wait for the device
             if not math.isfinite(loss + norm):
                 raise UserError(f"step {progress.step + 1}: loss {loss}, gradient norm {norm}; "
                                 "this is not saved; try a lower --learning_rate")
@@ -1147,7 +1155,7 @@ def prepare(model: nn.Module, args: Namespace, batches: Batches) -> nn.Module:
                 module.compile(dynamic=False)
         _, batch = batches.of_update(0)[0]
         model.train()
-        run_model(parallel, batch, args.precision).loss.backward()  # a minute that must not count
+        run_model(parallel, batch, args.precision).loss.backward()  # compiles before the clock runs
         model.zero_grad()
     return parallel
 
@@ -1341,7 +1349,8 @@ def evaluate(args: Namespace) -> None:
     ids, cut = encode_texts([row.text for row in test], tokenizer, args.max_seq_length)
     say_cut(cut, len(test), "texts", args)
     scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
-    scores["test_file"] = str(args.test_file)
+    scores |= {"model": os.path.abspath(args.model_name_or_path),
+               "test_file": os.path.abspath(args.test_file)}
     write_json(args.output_dir / "eval_results.json", scores)
     print(json.dumps(scores, ensure_ascii=False))
 
@@ -1475,7 +1484,7 @@ class Example(NamedTuple):
 class Table(NamedTuple):
     """Some rows of a file."""
 
-    columns: list[str]  # of all the rows
+    columns: list[str]  # of these rows and those before
     rows: list[tuple[int, dict[str, Any]]]  # (number of its line, {column: value})
 
 
@@ -1485,20 +1494,23 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
     Tab-separated, comma-separated or JSON lines, in the encodings of `text_encoding`.
     """
     with open(path, encoding=text_encoding(path), newline="") as file:
-        filled = ((n, line) for n, line in enumerate(file, 1) if line.strip())
-        number, header = next(filled, (1, ""))
+        header = next(filter(str.strip, file), "").rstrip("\r\n")
+        file.seek(0)  # all lines are counted
         if re.match(r"\s*({|\[\s*({|$))", header):
-            found = read_json_lines(path, itertools.chain([(number, header)], filled))
+            found = read_json_lines(path, file)
         else:
-            lines = itertools.chain([header], file)
-            found = read_csv(path, lines, header.rstrip("\r\n"), number)
+            found = read_csv(path, file, header)
         rows = itertools.islice(found, limit)
+        columns: dict[str, None] = {}
         while part := list(itertools.islice(rows, CHUNK)):
-            yield Table([*dict.fromkeys(name for _, row in part for name in row)], part)
+            columns |= dict.fromkeys(name for _, row in part for name in row)
+            yield Table([*columns], part)
 
 
-def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Iterator[tuple]:
-    for number, line in lines:
+def read_json_lines(path: Path | str, lines: Iterable[str]) -> Iterator[tuple]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line, parse_constant=lambda name: None)  # NaN, as pandas writes it
         except (ValueError, RecursionError):
@@ -1509,16 +1521,16 @@ def read_json_lines(path: Path | str, lines: Iterable[tuple[int, str]]) -> Itera
         yield number, row
 
 
-def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -> Iterator[tuple]:
-    """The rows of a table.  Its lines begin with the header, which is line `number` of the file.
+def read_csv(path: Path | str, lines: Iterable[str], header: str) -> Iterator[tuple]:
+    """The rows of a table below its header, the first line that is not blank.
 
     In a file with NSMC's header (id, document, label) a quotation mark is a character.
     """
     separator = next((mark for mark in "\t,;" if mark in header), ",")
     nsmc = header.split("\t") == ["id", "document", "label"]
     quoting = csv.QUOTE_NONE if nsmc else csv.QUOTE_MINIMAL
-    rows = csv_rows(path, lines, number, {"delimiter": separator, "quoting": quoting})
-    _, names = next(rows)
+    rows = csv_rows(path, lines, {"delimiter": separator, "quoting": quoting})
+    number, names = next(((n, row) for n, row in rows if any(map(str.strip, row))), (1, []))
     names = [name or f"Unnamed: {i}" for i, name in enumerate(names)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
@@ -1541,9 +1553,9 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str, number: int) -
         yield line, row
 
 
-def csv_rows(path: Path | str, lines: Iterable[str], number: int,
+def csv_rows(path: Path | str, lines: Iterable[str],
              form: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, fields) of each row.  The lines begin with line `number`.
+    """(number of its first line, fields) of each row.
 
     A quotation mark that joins lines by mistake is an error.  One within a line is told, once.
     """
@@ -1552,14 +1564,13 @@ def csv_rows(path: Path | str, lines: Iterable[str], number: int,
     lines = (line := text.replace("\0", "\ufffd") for text in lines)  # Python 3.10 takes no NUL
     reader = csv.reader(lines, strict=True, **form)
     while True:
-        first = number + reader.line_num
+        first = reader.line_num + 1
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            last = number + reader.line_num - 1
-            what = (f"{path}, line {last}: a quotation mark is stray ({error}); double it, and "
-                    "quote the field")
-            if last > first:
+            what = (f"{path}, line {reader.line_num}: a quotation mark is stray ({error}); double "
+                    "it, and quote the field")
+            if reader.line_num > first:
                 raise UserError(f"{what}; this row begins in line {first}") from None
             if not told:
                 print(what, file=sys.stderr)
@@ -1570,7 +1581,7 @@ def csv_rows(path: Path | str, lines: Iterable[str], number: int,
         if form["delimiter"] == "\t" and any("\t" in text for text in fields):
             raise UserError(f"{path}, line {first}: a quotation mark opens a field that holds a "
                             "tab; double it, or quote the field")
-        height = number + reader.line_num - first
+        height = reader.line_num - first + 1
         if height > 20:
             print(f"{path}, line {first}: a row of {height} lines; is a quotation mark too many?",
                   file=sys.stderr)
@@ -1661,7 +1672,7 @@ def clean_scores(value: Any, where: str) -> dict[str, float]:
         total = sum(scores.values())
         if not (min(scores.values()) >= 0 and 0.98 < total < 1.02):
             raise ValueError
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise UserError(f"{where}: scores must be {{class: probability}} that sum to 1, in JSON "
                         "lines; another column needs another name") from None
     return {name: p / total for name, p in scores.items()}
@@ -1706,9 +1717,9 @@ def class_targets(examples: list[Example], names: dict[int, str],
         if unknown := {row.label, *row.scores} - {"", *numbers}:
             listed = ", ".join([*names.values()][:20])
             raise UserError(f"{row.where}: label {min(unknown)!r} is none of the classes {listed}")
+    if hard_share and not any(row.scores and row.label for row in examples):
+        print("--hard_label_share: not used, since no row has a label and scores", file=sys.stderr)
     if not any(row.scores for row in examples):
-        if hard_share:
-            print("--hard_label_share: not used, since no row has scores", file=sys.stderr)
         return torch.tensor([numbers[row.label] for row in examples])
     targets = np.zeros((len(examples), len(names)), np.float32)
     for target, row in zip(targets, examples):
@@ -1790,7 +1801,7 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
         if shared := sum(row.text in known for row in parts[other]):
             print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
     counts = Counter(row.label for row in parts["train"] if row.label)
-    taught = {numbers[name] for row in parts["train"] for name in (*row.scores, row.label) if name}
+    taught = {numbers.get(name) for row in parts["train"] for name in (*row.scores, row.label)}
     for number in {numbers[name] for name in labels} - taught:
         print(f"no row to train on has the label {names[number]!r}", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
@@ -1822,8 +1833,12 @@ def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
         yield "text", [{"text": text} for text in args.text]
     elif args.test_file:
         path, given = args.test_file, args.text_column_name
+        told = "document"  # NSMC's column goes without saying
         for columns, rows in read_table(path):
             column = pick_column(columns, given, TEXT_COLUMNS, "--text_column_name", path)
+            if column != told:
+                told = column
+                print(f"{path}: texts from {column!r}", file=sys.stderr)
             for line, row in rows:
                 check_text(row.get(column), f"{path}, line {line}")
             yield column, [row for _, row in rows]
@@ -1840,22 +1855,21 @@ def lines_of_stdin() -> Iterator[list[str]]:
         print("a text a line; Ctrl-D (on Windows Ctrl-Z, Enter) ends", file=sys.stderr)
     stdin: Any = sys.stdin
     odd: Counter[str] = Counter()  # lines by their encoding; "?": without any letter
-    rest, ended = b"", False  # rest: the beginning of a line
-    while not ended:
+    rest, block = b"", b"\n"  # the beginning of a line, and what comes next
+    while block:
         try:
             block = stdin.buffer.read1(64 * CHUNK)  # what has come so far; b"" at the end
         except OSError as error:
             raise UserError(f"stdin cannot be read ({error})") from None
         if not odd and b"\0" in block and block.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UserError("stdin is UTF-16; give it as UTF-8, or as a file by --test_file")
-        ended = not block
-        single = ended and not odd  # no line end at all, but perhaps those of old Macs
         *lines, rest = (rest + block).split(b"\n")
+        if rest and not block:  # without any line end: perhaps it has those of old Macs
+            lines = [rest] if odd else rest.rstrip(b"\r").split(b"\r")
         texts = []
-        for line in [*lines, rest] if ended and rest else lines:
+        for line in lines:
             text, encoding = decoded(line)
-            text = text.rstrip("\r")
-            texts += text.split("\r") if single else [text]
+            texts.append(text.rstrip("\r"))
             odd[encoding] += 1
             odd["?"] += "?" in text and not any(letter.isalpha() for letter in text)
         if texts:
@@ -1887,17 +1901,20 @@ def decoded(line: bytes) -> tuple[str, str]:
 #
 # A file or a folder gets its name only when it is whole.  Nothing loaded runs code (weights_only).
 RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json",
-           "test.jsonl", Tokenizer.FILE)
+           "test.jsonl", Tokenizer.FILE, "tokenizer.json", "tokenizer_config.json", "curves.png",
+           "confusion_matrix.png")
 FREE = {  # options that may differ between two parts of a run; the model itself is compared
     "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
-    "logging_steps", "save_steps", "save_total_limit", "given", "text", "layer", "all_scores",
-    "output_file"}
+    "logging_steps", "save_steps", "save_total_limit", "given"}
 INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine", "code"}
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields FILE.convbert-PROCESS.tmp.  At the end it is flushed to the disk and becomes FILE."""
+def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
+    """Yields FILE.convbert-PROCESS.tmp.  At the end it is flushed to the disk and becomes FILE.
+
+    failures: what torch and safetensors raise on a full disk, to be told as a UserError.
+    """
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: a folder or a device; name a file")
     path = Path(os.path.realpath(path))  # through a link, which stays
@@ -1912,19 +1929,12 @@ def replacing(path: Path) -> Iterator[Path]:
         if os.name == "posix":
             temporary.chmod(mode)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, failures):
+            raise UserError(f"{path}: cannot be written ({brief(error)})") from None
         raise
     flush_folder(path.parent)
-
-
-@contextlib.contextmanager
-def told_in_words(path: Path) -> Iterator[None]:
-    """A full disk as a UserError: torch and safetensors have other errors for it."""
-    try:
-        yield
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be written ({brief(error)})") from None
 
 
 def flush_folder(folder: Path) -> None:
@@ -1967,12 +1977,10 @@ def checkpoints(folder: Path) -> list[Path]:
 def run_folder(args: Namespace) -> Iterator["RunFolder"]:
     """The output folder, locked for this run.  UserError if another run writes there."""
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    if RANK:  # process 0 alone writes
-        yield RunFolder(args)
-        return
     lock = FileLock(args.output_dir / ".lock", fallback_to_soft=False)  # that outlives a kill
     try:
-        lock.acquire(timeout=0)
+        if not RANK:  # process 0 alone writes
+            lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"--output_dir {args.output_dir}: another run is writing there") from None
     except (NotImplementedError, OSError) as error:
@@ -2006,20 +2014,22 @@ class RunFolder:
         args, again, here = self.args, self.args.overwrite_output_dir, f"--output_dir {self.path}"
         found = checkpoints(self.path)
         if found and args.resume and not again:
-            state = last_state(found)
-            progress = Progress(**state["progress"])
+            progress, weights, moments = last_state(found)
             settle_length(args, model.config, batches_per_epoch, progress.options)
             compare_options(progress.options, run_options(args, model.config, optimizer), here)
             if (self.path / "train_results.json").exists():
                 print(f"{self.path}: finished; --overwrite_output_dir starts anew", file=sys.stderr)
                 raise SystemExit(0)
             try:
-                model.load_state_dict(state["model"])
-                optimizer.load_state_dict(state["optimizer"])
+                model.load_state_dict(weights)
+                optimizer.load_state_dict(moments)
             except (RuntimeError, ValueError) as error:
-                raise UserError(f"{found[-1]}: of another model or optimizer ({brief(error)}); "
-                                "choose another folder, or --overwrite_output_dir") from None
+                raise UserError(f"{here}: of another model or optimizer ({brief(error)}); choose "
+                                "another folder, or --overwrite_output_dir") from None
             print(f"going on from {self.path}/checkpoint-{progress.step}", file=sys.stderr)
+            if args.device.type != "cpu":
+                print("a GPU may sum in another order: the run goes on, but not to the byte",
+                      file=sys.stderr)
         else:
             results = {path.name for path in found}
             results |= {name for name in RESULTS if (self.path / name).exists()}
@@ -2039,13 +2049,15 @@ class RunFolder:
         if again and start and any(is_same_file(start, path) for path in (self.path, *found)):
             raise UserError(f"{here}: --overwrite_output_dir would delete the model to start from, "
                             f"{start}: choose another folder")
-        mean_over_processes(0, device=args.device)  # all have read it before process 0 changes it
+        # here all processes have read the folder, and process 0 has not changed it yet
+        if mean_over_processes(progress.step, device=args.device) != [progress.step]:
+            raise UserError(f"{here}: must be one folder for all processes")
         if not RANK:
             for path in self.path.glob("*.convbert-*.tmp"):  # of a process that was killed
                 path.unlink()
             for path in checkpoints(self.path) if again else ():
                 shutil.rmtree(path)
-            for name in {*RESULTS, "confusion_matrix.png"} - own if again else ():
+            for name in {*RESULTS} - own if again else ():
                 (self.path / name).unlink(missing_ok=True)
             path = self.path / "metrics.jsonl"
             self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
@@ -2107,12 +2119,12 @@ class RunFolder:
         progress.log_size = os.fstat(self.log.fileno()).st_size
         state = {"progress": vars(progress), "model": model.state_dict(),
                  "optimizer": optimizer.state_dict()}
-        with replacing(temporary / "training_state.pt") as path, told_in_words(path):
+        with replacing(temporary / "training_state.pt", RuntimeError) as path:
             torch.save(state, path)
         temporary.rename(self.path / f"checkpoint-{progress.step}")
         flush_folder(self.path)
         for old in checkpoints(self.path)[: -self.args.save_total_limit]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)  # Windows keeps what another program reads
 
     def leave(self, heard: list[signal.Signals], step: int) -> NoReturn:
         """Ends the program by a signal, after a checkpoint."""
@@ -2125,30 +2137,38 @@ class RunFolder:
         raise SystemExit(128 + number)
 
 
-def last_state(found: list[Path]) -> dict:
-    """The newest readable checkpoint; damaged ones are renamed.  UserError if none is left."""
+def last_state(found: list[Path]) -> tuple[Progress, dict, dict]:
+    """(progress, weights, optimizer's state) of the newest checkpoint that can be read.
+
+    Those that are newer get another name: the run will come to their steps again.  UserError if
+    none can be read.
+    """
     if not any((folder / "training_state.pt").exists() for folder in found):
         raise UserError(f"{found[-1]}: holds no training_state.pt to go on from; choose another "
                         "--output_dir")
+    damaged = []
     for folder in reversed(found):
         try:
             path = folder / "training_state.pt"
             state = torch.load(path, map_location="cpu", weights_only=True)
             with zipfile.ZipFile(path) as file:
-                if file.testzip() or "progress" not in state:
+                if file.testzip():
                     raise ValueError("its contents have changed")
-            return state
-        except Exception as error:  # a damaged file can raise almost anything
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-                raise  # this is no damage
-            if RANK:  # process 0 sets it aside
-                continue
-            shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
+            progress = Progress(**state["progress"])
+            weights, moments = state["model"], state["optimizer"]
+        except Exception as error:
+            if not (is_damage(error) or isinstance(error, FileNotFoundError)):
+                raise
+            damaged.append((folder, f"{folder}: damaged, set aside ({brief(error)})"))
+            continue
+        for old, line in () if RANK else damaged:
+            shutil.rmtree(f"{old}.damaged", ignore_errors=True)  # of the last time
             with contextlib.suppress(FileNotFoundError):  # another run was faster
-                folder.rename(f"{folder}.damaged")
-                print(f"{folder}: damaged, set aside ({brief(error)})", file=sys.stderr)
-    here = found[-1].parent
-    raise UserError(f"{here}: no checkpoint can be read; --overwrite_output_dir starts anew")
+                old.rename(f"{old}.damaged")
+                print(line, file=sys.stderr)
+        return progress, weights, moments
+    raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts "
+                    "anew")
 
 
 def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -> dict[str, Any]:
@@ -2164,12 +2184,11 @@ def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -
     if args.device.type == "cpu":  # another number rounds otherwise
         options["machine"] += f", {torch.get_num_threads()} threads"
     # files may have moved: they are compared by content
+    start = ("model.safetensors", "pytorch_model.bin") if args.model_name_or_path else ()
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
              "train_file": [args.train_file], "test_file": [args.test_file],
-             "validation_file": [args.validation_file], "model_name_or_path": []}
-    if args.model_name_or_path:
-        files["model_name_or_path"] = [Path(args.model_name_or_path, name) for name in
-                                       ("model.safetensors", "pytorch_model.bin")]
+             "validation_file": [args.validation_file],
+             "model_name_or_path": [Path(args.model_name_or_path, name) for name in start]}
     for name, paths in files.items():
         options[name] = " ".join(file_sha256(p) for p in paths if p and os.path.isfile(p))
     return options
@@ -2229,7 +2248,6 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
     """
     heard: list[signal.Signals] = []
     first = 0.0  # second of the first one
-    before: dict[int, Any] = {}
 
     def hear(number: int, frame: Any) -> None:
         nonlocal first
@@ -2242,20 +2260,19 @@ def heard_signals() -> Iterator[list[signal.Signals]]:
         elif time.monotonic() >= first + 1:  # a terminal that closes sends two at a time
             raise SystemExit(128 + number)
 
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number and signal.getsignal(number) != signal.SIG_IGN:
-                before[number] = signal.signal(number, hear)
-    try:
-        yield heard
-    except Exception:
-        if WORLD > 1:  # torchrun's SIGTERM after a death must not be faster than the error's line
-            before.clear()
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: one that is not Python's
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number and signal.getsignal(number) != signal.SIG_IGN:
+                    before = signal.signal(number, hear)  # None: one that is not Python's
+                    stack.callback(signal.signal, number, before or signal.SIG_DFL)
+        try:
+            yield heard
+        except Exception:
+            if WORLD > 1:  # torchrun's SIGTERM after a death must not outrun the error's line
+                stack.pop_all()
+            raise
 
 
 def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
@@ -2272,11 +2289,16 @@ def start_processes(args: Namespace) -> None:
     if RANK >= WORLD or (WORLD > 1 and "MASTER_ADDR" not in os.environ):
         raise UserError(f"RANK {RANK} and WORLD_SIZE {WORLD} are set, but not by torchrun: unset "
                         "them")
+    if WORLD == 1:
+        return
+    if args.task not in ("pretrain", "finetune"):
+        raise UserError(f"--task {args.task} is for one process: start it without torchrun")
+    if args.device.type not in ("cpu", "cuda"):
+        raise UserError(f"several processes need --device cpu or cuda, not {args.device.type}")
     if (shared := args.gradient_accumulation_steps) % WORLD:
         raise UserError(f"--gradient_accumulation_steps {shared}: no multiple of the {WORLD} "
                         "processes")
-    if WORLD > 1:
-        dist.init_process_group("nccl" if args.device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if args.device.type == "cuda" else "gloo")
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -2291,7 +2313,8 @@ def choose_device(name: str | None = None) -> torch.device:
         torch.zeros(1, device=device).item()
         return device
     except Exception as error:  # each kind of device has its own
-        raise UserError(f"--device {name}: not here; the best is {best} ({brief(error)})") from None
+        raise UserError(f"--device {name or best}: not here, or not for process {RANK} "
+                        f"({brief(error)}); the best is {best}") from None
 
 
 def choose_precision(device: torch.device) -> str:
@@ -2448,7 +2471,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
     "model, one of": {
         "model_name_or_path": (str, None, "Folder to start from or to use.  [printed]"),
         "config_name": (str, None, "config.json of a new model.  [the one beside this file]"),
-        "size": ([*SIZES], None, "Makes a new model of a published size."),
+        "size": ([*SIZES], None, "Makes a new model; all but tiny are published sizes."),
     },
     "pretrain": {
         "corpus": (list, None, "Text to learn from; may be repeated.  [kowiki.txt]"),
@@ -2474,7 +2497,8 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
         "validation_file": (str, None, "Held-out texts.  [a part of those to train on]"),
         "max_train_samples": (int, None, "Uses only the first so many rows or texts."),
         "gradient_accumulation_steps": (int, 1, "Batches in an update."),
-        "learning_rate": (float, None, "Peak.  [0.256/hidden_size; rtd 0.128/, finetune 0.1024/]"),
+        "learning_rate": (float, None, "Peak.  [0.256 / hidden_size; rtd 0.128 / hidden_size; "
+                          "finetune 0.1024 / hidden_size]"),
         "warmup_ratio": (float, 0.1, "Share of the run in which the rate rises."),
         "weight_decay": (float, 0.01, "AdamW's; spares biases and LayerNorms."),
         "layer_decay": (float, None, "Rate of a layer over that above.  [1; finetune 0.9]"),
@@ -2487,7 +2511,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
     },
     "output (pretrain, finetune)": {
         "output_dir": (Path, None, "Folder for all results.  [runs/TASK; runs/sample/TASK]"),
-        "overwrite_output_dir": (bool, False, "Starts anew in a used folder."),
+        "overwrite_output_dir": (bool, False, "Deletes the run in the folder and starts anew."),
         "resume": (bool, True, "Goes on from a checkpoint."),
         "logging_steps": (int, 10, "Updates between lines of metrics.jsonl."),
         "eval_steps": (int, None, "Updates between evaluations.  [500, finetune an epoch]"),
@@ -2503,6 +2527,7 @@ ONLY = {  # tasks that use an option, where they are not those of its group
     "label_column_name": "finetune, evaluate", "layer": "visualize", "output_file": "predict",
     "all_scores": "predict", "max_eval_samples": "pretrain, finetune, evaluate",
     "output_dir": "pretrain, finetune, evaluate, visualize",
+    "size": "pretrain, finetune", "config_name": "pretrain, finetune",
 }
 
 
@@ -2546,11 +2571,10 @@ def check_values(argv: list[str]) -> None:
             print(f"{name}: given {count} times; the last one counts", file=sys.stderr)
     for word, following in itertools.pairwise([*argv, "the end"]):
         name, written, value = word.partition("=")
-        if written and value == "--":  # argparse would read an empty list
-            raise UserError(f"{word}: -- is no value")
         if not written:
             value = following
-        if name.startswith("--") and name != "--text" and not value.strip():
+        empty = not value.strip() and name != "--text"
+        if name.startswith("--") and (empty or value == "--"):  # of -- argparse makes an empty list
             raise UserError(f"{name}: its value is empty")
 
 
@@ -2561,12 +2585,9 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
     check_values(argv)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        known = [name for action in parser._actions for name in action.option_strings]
         name = unknown[0].partition("=")[0]
-        near = [option for option in known if "_" in option and option.strip("-") in name]
-        near = near or [option for option in known if len(name) > 5 and name.strip("-") in option]
-        near = near or difflib.get_close_matches(name, known, 1, cutoff=0.7)
-        hint = f"did you mean {near[-1]}?" if near else "--help lists them"
+        near = difflib.get_close_matches(name, parser._option_string_actions, 1, cutoff=0.55)
+        hint = f"did you mean {near[0]}?" if near else "--help lists them"
         complain(f"{unknown[0]}: no such option; {hint}")
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
@@ -2579,30 +2600,33 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
 
 
 def settle(args: Namespace) -> None:
-    """Fills in what depends on the task and on the files there are; stderr tells."""
+    """Fills in what depends on the task and on the files there are; stderr tells.
+
+    An option that the task does not use gets its default, or is an error if another task was meant.
+    """
     for title, group in OPTIONS.items():
         for name, (_, default, _) in group.items():
-            if getattr(args, name) is None:
-                setattr(args, name, default)
             tasks = [task for task in TASKS if task in ONLY.get(name, title)] or [*TASKS]
-            if name in args.given and args.task not in tasks:
+            unused = name in args.given and args.task not in tasks
+            if unused and name in ("size", "config_name", "compile") and getattr(args, name):
+                raise UserError(f"--{name}: only for --task {' and '.join(tasks)}")
+            if unused:
                 print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
+            if unused or getattr(args, name) is None:
+                setattr(args, name, default)
     args.layer_decay = args.layer_decay or (0.9 if args.task == "finetune" else 1.0)
-    if args.task == "finetune" and args.test_file and not args.test:
+    if args.test_file and not args.test:
         print("--test_file: not used with --no-test", file=sys.stderr)
-    if args.text and args.test_file and args.task == "predict":
+    if args.text and args.test_file:
         raise UserError("--text and --test_file: predict takes one of them")
     if args.text_column_name and not args.test_file and args.task == "predict":
         raise UserError("--text_column_name: there is no --test_file whose column it could name")
-    if (args.size or args.config_name) and args.task not in ("pretrain", "finetune"):
-        raise UserError("--size and --config_name make a new model, which only --task pretrain and "
-                        "finetune can use")
-    if args.compile and args.task != "pretrain":
-        raise UserError("--compile: only for --task pretrain, whose batches have one shape")
     sample = settle_data(args)
     args.output_dir = args.output_dir or Path("runs/sample" if sample else "runs", args.task)
     if not (args.size or args.config_name or args.model_name_or_path):
         settle_start(args, sample)
+    if args.task == "finetune" and args.model_name_or_path is None:
+        print("model: none is pretrained; training begins with random weights", file=sys.stderr)
     if args.task == "evaluate" and not args.test_file:
         settle_test_file(args)
     args.device = choose_device(args.device)
@@ -2653,8 +2677,6 @@ def settle_start(args: Namespace, sample: bool) -> None:
         if sample:  # it can teach no more
             args.size = "tiny"
             print("model: --size tiny, for the sample; or name a --config_name", file=sys.stderr)
-        if args.task == "finetune":
-            print("model: none is pretrained; training begins with random weights", file=sys.stderr)
     else:
         raise UserError(f"{folders[0]}: no model there; run --task finetune, or name a folder by "
                         "--model_name_or_path")
@@ -2663,17 +2685,15 @@ def settle_start(args: Namespace, sample: bool) -> None:
 def settle_test_file(args: Namespace) -> None:
     """Chooses what `evaluate` scores on: what the model's own run was tested on."""
     folder = Path(args.model_name_or_path)
-    run = folder.parent if re.fullmatch("checkpoint-[0-9]+", folder.name) else folder
-    own, known = run / "test.jsonl", read_json(run / "eval_results.json").get("test_file")
-    if own.exists():
-        args.test_file = own
-    elif known and os.path.exists(known):
-        args.test_file = known
-    elif is_same_file(folder, CLASSIFIER):
-        args.test_file = data_file("nsmc/ratings_test.txt")
-    else:
+    run = folder.parent if folder in checkpoints(folder.parent) else folder
+    known = read_json(run / "eval_results.json").get("test_file")
+    found = [path for path in (run / "test.jsonl", known) if path and os.path.exists(path)]
+    if not found and is_same_file(folder, CLASSIFIER):
+        found = [data_file("nsmc/ratings_test.txt")]
+    if not found:
         gone = f"{known} is gone" if known else f"{folder} keeps no test part"
         raise UserError(f"{gone}; name a file by --test_file")
+    args.test_file = found[0]
     print(f"test file: {args.test_file}", file=sys.stderr)
 
 

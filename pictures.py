@@ -64,7 +64,7 @@ def look(model: "ConvBertModel", ids: Sequence[int] | torch.Tensor, layer: int) 
     attention = mixed.attention(q, k, None)[0].cpu().numpy()  # [N, T, T]
     if mixed.branches == 1:  # attention alone
         return attention, None
-    kernels = mixed.kernel_logits(x, q, mixed.values(x)).softmax(-1)  # [1, N, T, K]
+    kernels = mixed.kernel_logits(x, q, mixed.conv_values(x)).softmax(-1)  # [1, N, T, K]
     return attention, kernels[0].cpu().numpy()
 
 

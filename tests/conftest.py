@@ -15,7 +15,7 @@ from helpers import copy_project as copy_project  # which test_crawler.py takes 
 import convbert
 
 torch.set_num_threads(1)
-# Small models start from nothing.  tests/test_weights.py is about the weights that come along.
+# Small models start from nothing.  tests/test_weights.py is about the bundled weights.
 convbert.BACKBONE = convbert.CLASSIFIER = ROOT / "no weights"
 
 

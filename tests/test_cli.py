@@ -4,7 +4,6 @@ Most commands run in this process, which saves the seconds of a start; some run 
 """
 
 import ast
-import contextlib
 import io
 import json
 import math
@@ -343,16 +342,8 @@ def test_other_trouble_with_memory_keeps_its_traceback(monkeypatch, data, tmp_pa
 
 # ---- Any options at all
 
-def usage():
-    """What --help prints, up to the first blank line: each option once."""
-    out = io.StringIO()
-    with (mock.patch("sys.argv", ["convbert.py", "--help"]), mock.patch("sys.stdout", out),
-          contextlib.suppress(SystemExit)):
-        convbert.parse_options()
-    return out.getvalue().partition("\n\n")[0]
-
-
-OPTIONS = sorted(set(re.findall(r"(?<=[ \[(])--[\w-]+", usage())) - {"--help"})
+OPTIONS = sorted(name for action in convbert.make_parser()._actions
+                 for name in action.option_strings if name not in ("-h", "--help"))
 CHOICES = {"task": ["pretrain", "finetune", "evaluate", "predict", "visualize"],
            "objective": [None, "mlm", "rtd"], "precision": [None, "auto", "fp32", "bf16"],
            "size": [None, "tiny", "small", "medium-small", "base"]}
@@ -373,7 +364,7 @@ LINES_OF_OPTIONS = st.lists(GIVEN, max_size=5).map(
 def check_options(args):
     """Numbers are within their limits, names among their choices, no two alternatives are given."""
     for name, value in vars(args).items():
-        assert type(value) is not list or name in ("corpus", "given"), (name, value)
+        assert type(value) is not list or name in ("corpus", "text", "given"), (name, value)
         if type(value) in (int, float):
             low, high = LIMITS.get(name, (1 if type(value) is int else 0, 2**31))
             assert math.isfinite(value) and low <= value <= high, (name, value)

@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import pytest
 import torch.distributed
-from helpers import SCRIPT, check_error, command, finish, losses, run_python
+from helpers import SCRIPT, check_error, command, finish, losses, refusal, run_python
 
 import convbert
 
@@ -106,3 +107,16 @@ def test_variables_that_torchrun_has_not_set_are_told(environment, data, tmp_pat
     result = run_python(SCRIPT, *options, "--output_dir", tmp_path / "run")
     check_error(result, "not by torchrun")  # no traceback either
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("task, device, why", [
+    ("predict", "cpu", "--task predict is for one process"),
+    ("evaluate", "cpu", "--task evaluate is for one process"),
+    ("pretrain", "mps", "several processes need --device cpu or cuda"),
+])
+def test_what_several_processes_cannot_do_is_told(task, device, why, monkeypatch):
+    """Processes that share stdin would each predict a part of its lines."""
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setattr(convbert, "WORLD", 2)
+    args = Namespace(task=task, device=torch.device(device), gradient_accumulation_steps=2)
+    assert why in refusal(convbert.start_processes, args)

@@ -40,6 +40,7 @@ from helpers import (
     run,
     same,
 )
+from safetensors.torch import load_file, save_file
 
 import convbert
 from convbert import Classifier, ConvBertForSequenceClassification
@@ -160,6 +161,7 @@ def test_evaluate_finds_the_test_part_and_repeats_the_scores(shop, tmp_path):
     found, scores = json.loads(result.out), read_json(shop.folder / "eval_results.json")
     assert f"test file: {shop.folder / 'test.jsonl'}" in result.err
     assert scores["test_file"] == found["test_file"] == str(shop.folder / "test.jsonl")
+    assert found.pop("model") == str(shop.folder)
     assert found == {name: scores[name] for name in found}
     assert found["eval_samples"] == 50
 
@@ -1180,11 +1182,32 @@ def test_a_test_part_that_is_cut_from_a_file_is_limited_too(config, tmp_path):
     assert read_json(tmp_path / "run/train_results.json")["evals"][0]["eval_samples"] == 7
 
 
-def test_columns_that_change_on_the_way_are_told(tmp_path, capsys):
-    rows = [{"text": "a", "label": "x"}] * convbert.CHUNK
-    rows += [{"review": "b", "category": "y"}] * convbert.CHUNK
-    convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", rows * 2), ARGS)
-    assert capsys.readouterr().err.count("texts from 'review', labels from 'category'") == 1
+@pytest.mark.parametrize("count", [3, convbert.CHUNK])
+def test_columns_that_change_on_the_way_are_refused(count, plain, tmp_path):
+    """In a large file as in a small one."""
+    rows = [{"text": "a", "label": "x"}] * count + [{"review": "b", "category": "y"}] * count
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    assert "is it text or review?" in refusal(convbert.read_examples, path, ARGS)
+    result = run("--task", "predict", "--model_name_or_path", plain, *CHEAP, "--test_file", path,
+                 "--output_file", tmp_path / "out.jsonl")
+    check_error(result, "is it text or review?")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_rows_with_scores_alone_may_follow_rows_with_labels(tmp_path):
+    rows = [{"text": "a", "등급": "x"}] * convbert.CHUNK
+    rows += [{"text": "b", "scores": {"x": 0.2, "y": 0.8}}] * convbert.CHUNK
+    args = Namespace(text_column_name=None, label_column_name="등급")
+    examples = convbert.read_examples(write_jsonl(tmp_path / "a.jsonl", rows), args)
+    assert [(row.label, bool(row.scores)) for row in examples[:: convbert.CHUNK]] == [
+        ("x", False), ("", True)]
+
+
+def test_the_column_that_is_predicted_is_told(plain, tmp_path):
+    for name, told in (("댓글", 1), ("document", 0)):
+        path = write_jsonl(tmp_path / "a.jsonl", [{name: "글"}] * 2)
+        result = predict(plain, "--test_file", path)
+        assert result.err.count(f"texts from {name!r}") == told
 
 
 def test_a_column_that_is_named_without_a_table_is_refused(plain):
@@ -1197,6 +1220,19 @@ def test_a_share_of_labels_without_scores_is_told(config, tmp_path):
     path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(60)])
     result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--hard_label_share", 0.5)
     assert "--hard_label_share: not used" in result.err
+
+
+def test_a_share_of_labels_that_are_not_read_is_told(config, tmp_path):
+    rows = [{"text": text, "등급": name, "scores": {name: 0.9, other: 0.1}}
+            for text, name in shop_rows(90)
+            for other in [next(word for word in WORDS if word != name)]]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    dev = write_csv(tmp_path / "dev.csv", [("text", "label"), *shop_rows(30, seed=1)])
+    options = ("--max_steps", 1, "--hard_label_share", 0.5, "--no-test")
+    result = tuned(config, path, tmp_path / "run", *options, "--validation_file", dev)
+    assert "--hard_label_share: not used" in result.err
+    result = tuned(config, path, tmp_path / "used", *options, "--label_column_name", "등급")
+    assert "not used" not in result.err
 
 
 def test_an_output_folder_may_be_called_like_a_file(config, tmp_path):
@@ -1251,3 +1287,68 @@ def test_a_test_file_whose_name_is_no_utf8_is_no_traceback(plain, tmp_path):
                  "--output_dir", tmp_path / "out")
     assert result.code == 0, result.err
     assert read_json(tmp_path / "out/eval_results.json")["test_file"] == str(path)
+
+
+def test_a_label_that_the_scores_rule_out_is_told_with_its_line(config, tmp_path):
+    """Scores of a model of NSMC have no place for a third class beside its two."""
+    scores = {"negative": 0.5, "positive": 0.5}
+    rows = [{"text": f"글 {i}", "label": i % 3, "scores": scores} for i in range(300)]
+    result = run(*tuning(config, write_jsonl(tmp_path / "a.jsonl", rows), tmp_path / "run"))
+    check_error(result, "is none of the classes 2, negative, positive")
+
+
+def test_a_score_beyond_all_numbers_is_told(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "a", "scores": {"a": 10**400, "b": 0}}])
+    assert "line 1: scores must be" in refusal(convbert.read_examples, path, ARGS)
+
+
+def test_rows_of_separators_above_the_header_are_skipped(tmp_path):
+    (tmp_path / "a.csv").write_text(",,\n\ntext,label,\na,x,\nb,y,\n", encoding="utf-8")
+    examples = convbert.read_examples(tmp_path / "a.csv", ARGS)
+    assert [(row.text, row.label, row.where[-6:]) for row in examples] == [
+        ("a", "x", "line 4"), ("b", "y", "line 5")]
+
+
+def test_utf32_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text,label\n글,x\n".encode("utf-32"))
+    assert "UTF-32" in refusal(convbert.read_examples, tmp_path / "a.csv", ARGS)
+
+
+def test_random_weights_are_told_however_they_come(data, config, tmp_path):
+    for number, start in enumerate((["--config_name", config], ["--size", "tiny"])):
+        result = run(*finetuning(data, tmp_path / str(number), *start, "--max_steps", 1))
+        assert result.code == 0 and "begins with random weights" in result.err
+    result = run(*finetuning(data, tmp_path / "2", "--model_name_or_path", tmp_path / "0",
+                             "--max_steps", 1))
+    assert result.code == 0 and "random weights" not in result.err
+
+
+def test_scores_name_the_model_and_the_file(plain, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), ("a", "0"), ("b", "1")])
+    result = run("--task", "evaluate", "--model_name_or_path", plain, *CHEAP, "--test_file", path,
+                 "--output_dir", tmp_path / "out")
+    scores = read_json(tmp_path / "out/eval_results.json")
+    assert scores == json.loads(result.out)
+    assert (scores["model"], scores["test_file"]) == (str(plain), str(path))
+
+
+@pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
+def test_a_model_whose_scores_are_no_softmax_is_refused(kind, plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "model")
+    values = read_json(folder / "config.json")
+    for problem_type in (kind, "single_label_classification", None):
+        (folder / "config.json").write_text(json.dumps(values | {"problem_type": problem_type}))
+        result = run("--task", "predict", "--model_name_or_path", folder, *CHEAP, "--text", "a")
+        if problem_type == kind:
+            check_error(result, f"problem_type {kind}")
+        else:
+            assert result.code == 0, result.err
+
+
+def test_weights_in_whole_numbers_are_refused(plain, tmp_path):
+    """As a model that was quantized to int8 has them, whose scales are elsewhere."""
+    folder = shutil.copytree(plain, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.dense.weight"] = weights["classifier.dense.weight"].to(torch.int8)
+    save_file(weights, folder / "model.safetensors")
+    assert "whole numbers" in refusal(Classifier.from_pretrained, folder)

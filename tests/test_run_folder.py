@@ -872,7 +872,7 @@ def test_a_checkpoint_that_another_process_has_set_aside_is_passed_over(unfinish
     folder = shutil.copytree(unfinished[1], tmp_path / "run")
     found = convbert.checkpoints(folder)
     (folder / "checkpoint-6").rename(folder / "checkpoint-6.damaged")
-    assert convbert.last_state(found)["progress"]["step"] == 3
+    assert convbert.last_state(found)[0].step == 3
 
 
 def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
@@ -880,9 +880,52 @@ def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
     folder = shutil.copytree(folder, tmp_path / "run")
     for number in (3, 6):
         (folder / f"checkpoint-{number}/training_state.pt").write_bytes(b"")
-    status, _, err = train(options, folder)
-    assert status == 2
-    assert "no checkpoint can be read; --overwrite_output_dir" in err.splitlines()[-1]
+    for _ in range(2):  # the second time, too: it must not begin anew
+        refused(options, folder, "no checkpoint can be read; --overwrite_output_dir")
+
+
+def test_a_lack_of_memory_is_no_damage(unfinished, monkeypatch):
+    options, folder = unfinished
+    for error in (MemoryError("none left"), RuntimeError("DefaultCPUAllocator: not enough memory")):
+        monkeypatch.setattr(torch, "load", mock.Mock(side_effect=error))
+        refused(options, folder, "try a smaller --batch_size")
+
+
+@pytest.mark.parametrize("change", [
+    lambda state: state["progress"].update(unheard_of=1), lambda state: state.update(progress=5),
+    lambda state: state.pop("optimizer"), lambda state: state.clear(),
+])
+def test_a_checkpoint_of_another_program_is_passed_over(change, unfinished, tmp_path, reference):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    path = folder / "checkpoint-6/training_state.pt"
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    errors = finish(options, folder)
+    assert "checkpoint-6: damaged" in errors and "going on from" in errors
+    assert results(folder) == reference(options)
+
+
+def test_processes_that_see_different_folders_are_refused(unfinished, tmp_path, monkeypatch):
+    """As on two machines that share no disk: one goes on, the other would begin anew."""
+    options, folder = unfinished
+    monkeypatch.setattr(convbert, "mean_over_processes",
+                        lambda *numbers, device: [number / 2 for number in numbers])
+    refused(options, folder, "must be one folder for all processes")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "curves.png"])
+def test_a_file_of_another_program_is_not_replaced(name, data, tmp_path):
+    (tmp_path / name).write_text("years of work")
+    refused(command("mlm", data), tmp_path, name)
+
+
+def test_an_option_that_is_not_used_makes_no_other_run(data, tmp_path, reference):
+    options = command("mlm", data)
+    crash((*options, "--hard_label_share", "0.5"), tmp_path, 8)
+    assert "going on from" in finish(options, tmp_path)
+    assert results(tmp_path) == reference(options)
 
 
 def test_losses_logged_are_those_of_an_uninterrupted_run(unfinished, data, tmp_path, reference):

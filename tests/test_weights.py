@@ -1,4 +1,4 @@
-"""The weights that come along: they answer at once, here and in transformers."""
+"""The bundled weights: they answer at once, here and in transformers."""
 
 import json
 import re
