@@ -26,7 +26,7 @@ The letters for sizes:
 A line of code that changes a shape ends with the new one, in these letters.
 
 The equations of a layer.  x_t is the vector of token t, i runs over all tokens, j from 0 to K−1,
-and ⊙ multiplies element by element.  The number is the section of the paper.
+and ⊙ multiplies element by element.  3.2 and 3.3 are sections of the paper.
 
     query, key, value        q = W_q x,  k = W_k x,  v = W_v x          H -> A channels
     values to convolve       u = W_u x                                  H -> A channels, 3.2
@@ -40,9 +40,9 @@ and ⊙ multiplies element by element.  The number is the section of the paper.
 dw_j [H] weighs the channels of a neighbour, and W_pw [A, H] mixes them.  Every other W has a bias
 too, which is not written.  The softmax makes o_t a weighted mean of K values, as it makes a_t one
 of all T.  Both kinds of heads ask with the same queries.  W_f makes the kernels of a head from the
-channels of all heads.  BERT would have 2N heads of attention; the paper calls the narrower q, k and
-v a bottleneck.  The paper's text convolves v, the values of attention.  The authors' code and the
-paper's counts of parameters have another projection for the convolution, W_u.
+channels of all heads.  BERT would have 2N heads of attention (at head_ratio 2); the paper calls the
+narrower q, k and v a bottleneck.  The paper's text convolves v, the values of attention.  The
+authors' code and the paper's counts of parameters have another projection for the convolution, W_u.
 
 Sections 1 to 4 of this file are the paper, and how model folders are read and written.  Sections 5
 to 7 train and use the model.  The others are machinery: tables of texts, devices, options.
@@ -51,7 +51,7 @@ Departures from the authors' code:
   - Pretraining is a masked language model by default, as BERT's.  Replaced token detection, the
     paper's objective, is --objective rtd.
   - Their convolutions see the padding after a text, so that an answer depends on how much there is.
-    Here the depthwise and the span-based one see zeros at padding (`conv_padding_mask`).
+    Here both convolutions, dw and the span-based one, see zeros there (`conv_padding_mask`).
   - A row of pretraining is one segment and may run over the ends of documents.  Theirs mostly has
     two segments of one document.
   - Exactly 30 % of the tokens of a row are chosen, not about 15 % (`--mlm_probability`).
@@ -120,9 +120,10 @@ class UserError(Exception):
     """Something the user can put right.  The command line prints it as one line, with status 2."""
 
 
-def brief(error: Exception) -> str:
-    """What a library says of an error, in one line."""
-    return " ".join(str(error).split())[:300]
+def brief(error: BaseException) -> str:
+    """The first sentence of what a library says of an error."""
+    text = " ".join(str(error).split())
+    return re.split(r"(?<=[a-z])\. ", text)[0][:300] or type(error).__name__
 
 
 # ---- 1. Configuration ----------------------------------------------------------------------------
@@ -227,11 +228,8 @@ class ConvBertConfig:
             path = path / "config.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig"))
-            if values.get("model_type", "convbert") != "convbert":
+            if values.get("model_type", "convbert").partition("-")[0] != "convbert":
                 raise UserError("not a ConvBERT model's")
-            kind = values.get("problem_type") or "single_label_classification"
-            if kind != "single_label_classification":  # its scores are not a softmax
-                raise UserError(f"problem_type {kind}: only single_label_classification")
             names = [item.name for item in fields(cls)]
             needed = names[: names.index("pad_token_id") + 1]
             if missing := [name for name in needed if name not in values]:
@@ -293,16 +291,15 @@ class SeparableConv1D(nn.Module):
 class SelfAttention(nn.Module):
     """N heads of self-attention: a = softmax(q kᵀ / √D) v.  With conv_type noconv it is BERT's."""
 
-    branches = 1  # attention has all H channels; 2: a convolution has half of them
+    branches = 1  # attention alone, with all H channels; 2: it shares them with a convolution
 
     def __init__(self, config: ConvBertConfig):
         super().__init__()
         self.N, self.D, self.K = config.num_heads, config.head_size, config.conv_kernel_size
-        H, A = config.hidden_size, self.N * self.D
-        self.A = A
-        self.query = nn.Linear(H, A)
-        self.key = nn.Linear(H, A)
-        self.value = nn.Linear(H, A)
+        H, self.A = config.hidden_size, self.N * self.D
+        self.query = nn.Linear(H, self.A)
+        self.key = nn.Linear(H, self.A)
+        self.value = nn.Linear(H, self.A)
         self.dropout = Dropout(config.attention_probs_dropout_prob)  # as nn.Dropout
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -339,7 +336,7 @@ class ConvBertSelfAttention(SelfAttention):
     W_o, in ConvBertAttention, mixes the two.  A subclass makes the kernels of the convolution:
     __init__ adds weights, and `kernel_logits` uses them.  A line of CONVOLUTIONS gives it a name,
     by which conv_type in config.json chooses it.  `init_weights` draws every Linear and Conv1d
-    anew; an nn.Parameter keeps what __init__ gives it.
+    anew; anything else keeps what __init__ gives it.
     """
 
     branches = 2
@@ -374,10 +371,13 @@ class ConvBertSelfAttention(SelfAttention):
     def kernel_logits(self, x: Tensor, q: Tensor, u: Tensor) -> Tensor:
         """The kernels before softmax: [B, N, T, K], or [1, N, T, K] where all texts share them.
 
+        `split_heads` makes [B, N, T, K] of [B, T, N·K].
+
         x [B, T, H] is the layer's input, u [B, T, A] are the values.  Both are zero at padding,
         unless conv_padding_mask is false.  A window over them must take zeros beyond both ends,
-        too, and come before any bias: else a text with padding would have another answer.
-        q [B, N, T, D] are the queries.  They are not zero at padding: use q_t for kernel t alone.
+        too, and come before any layer with a bias: else a text with padding would have another
+        answer.  q [B, N, T, D] are the queries.  No window may go over them: they are not zero at
+        padding.
         """
         raise NotImplementedError
 
@@ -556,7 +556,7 @@ def init_weights(module: nn.Module, std: float) -> None:
     """Normal(0, std) cut off at two std, as in BERT; biases are 0.
 
     Depthwise kernels have a std of 1/K, as in the authors' code.  The sum over K independent tokens
-    then has 1/√K of a token's std, a third at K = 9.  With 0.02 it would have a seventeenth.
+    then has about 1/√K of a token's std, 0.3 at K = 9.  With 0.02 it would have 0.05.
     """
     if not isinstance(module, (nn.Linear, nn.Embedding, nn.Conv1d, GroupedLinear)):
         return
@@ -591,9 +591,13 @@ class ConvBertPreTrainedModel(nn.Module):
         """
         saved = ConvBertConfig.from_pretrained(folder)
         model = cls(replace(saved, **changes))
+        kind = read_json(Path(folder, "config.json")).get("problem_type")
+        usual = kind in (None, "single_label_classification")  # else its scores are no softmax
+        if hasattr(model, "classifier") and not new_head and not usual:
+            raise UserError(f"{folder}: problem_type {kind}: only single_label_classification")
         path, weights = read_weights(Path(folder))
         # names, with or without "convbert.", become those of this model; tied ones have one name
-        names = {name.removeprefix("convbert."): name for name, _ in model.named_parameters()}
+        names = {name.removeprefix("convbert."): name for name in model.tensors()}
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
         weights = {names.get(k, k): v for k, v in weights.items()}
         if saved.id2label != model.config.id2label:
@@ -607,7 +611,7 @@ class ConvBertPreTrainedModel(nn.Module):
             words = weights["convbert.embeddings.word_embeddings.weight"]
             if not torch.equal(weights["generator_lm_head.weight"], words):
                 raise UserError(f"{path}: the output layer's weights are not the word embeddings")
-        used = [weights[name] for name in names.values() if name in weights]
+        used = [weights[name] for name, _ in model.named_parameters() if name in weights]
         if not all(weight.is_floating_point() and weight.isfinite().all() for weight in used):
             raise UserError(f"{path}: holds weights that are not finite, or whole numbers")
         try:
@@ -620,15 +624,22 @@ class ConvBertPreTrainedModel(nn.Module):
             print(f"{path}: {'; '.join(told)}", file=sys.stderr)
         return model.eval()
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What a model folder holds by name: parameters, and the buffers that a kernel may have."""
+        return dict(itertools.chain(self.named_parameters(), self.named_buffers()))
+
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors.  Each is whole at every moment.
 
-        `Tokenizer.save` adds the vocabulary, without which transformers would make one up.
+        `Tokenizer.save` adds the vocabulary, without which transformers would make one up.  Another
+        conv_type has another model_type, since transformers would open it with random weights.
         """
-        config = {"model_type": "convbert", "architectures": [type(self).__name__],
+        kind = self.config.conv_type
+        config = {"model_type": "convbert" if kind == "sdconv" else f"convbert-{kind}",
+                  "architectures": [type(self).__name__],
                   **asdict(self.config), "label2id": self.config.label2id}
         write_json(Path(folder, "config.json"), config)
-        weights = {name: weight.detach().contiguous() for name, weight in self.named_parameters()}
+        weights = {name: tensor.detach().contiguous() for name, tensor in self.tensors().items()}
         with replacing(Path(folder, "model.safetensors"), SafetensorError) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
 
@@ -653,7 +664,7 @@ def read_weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether a file is to blame, which can raise almost anything, or the disk or the memory."""
+    """Whether the file is damaged.  An error of the disk or a lack of memory is no damage."""
     return not (isinstance(error, (OSError, MemoryError)) or "CPUAllocator" in str(error))
 
 
@@ -790,7 +801,7 @@ class ConvBertForPreTraining(ConvBertPreTrainedModel):
         losses = F.binary_cross_entropy_with_logits(logits, replaced.float(), reduction="none")
         real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rtd_loss = (losses * real).sum() / real.sum()
-        loss = guess.loss + 50.0 * rtd_loss  # the latter is small beside the former
+        loss = guess.loss + 50.0 * rtd_loss  # rtd_loss is small beside the generator's
         return ModelOutput(loss, logits)
 
 
@@ -881,7 +892,7 @@ class Tokenizer:
 def encode_texts(texts: Iterable[str], tokenizer: Tokenizer,
                  length: int) -> tuple[list[Tensor], int]:
     """(the ids of [CLS] text [SEP] for each text, cut to `length`; the number of texts cut)"""
-    texts = [text.encode(errors="replace").decode() for text in texts]  # half a surrogate pair: ?
+    texts = [text.encode(errors="replace").decode() for text in texts]  # half a pair becomes "?"
     pieces = tokenizer.encode(texts)
     ids = [torch.tensor([tokenizer.cls, *p[: length - 2], tokenizer.sep]) for p in pieces]
     return ids, sum(len(p) > length - 2 for p in pieces)
@@ -1004,8 +1015,8 @@ def make_optimizer(model: ConvBertPreTrainedModel, args: Namespace) -> Optimizer
 
     Another torch.optim.Optimizer can take the place of AdamW in the last line, with the same parts.
     The loop sets the lr of a group to its `scale` times the rate of the moment, and calls step
-    without a closure.  Decay must be decoupled: NAdam needs decoupled_weight_decay=True.  The
-    defaults of --learning_rate and --weight_decay are AdamW's.
+    without a closure.  The defaults of --learning_rate and --weight_decay are AdamW's, whose decay
+    is decoupled: NAdam needs decoupled_weight_decay=True, and SGD --weight_decay 0.
     """
     groups: dict[tuple[float, float], list] = {}
     top = model.config.num_hidden_layers + 2
@@ -1075,7 +1086,7 @@ class Batches:
         for n in numbers[RANK::WORLD]:
             indices = self.epoch(n // self.per_epoch)[n % self.per_epoch]
             batch = self.batch_of(indices, np.random.default_rng([self.seed, n, 1]))
-            batches.append((self.seed * 1_000_003 + n, batch))  # other seeds than other runs have
+            batches.append((self.seed * 1_000_003 + n, batch))  # runs of other --seed share none
         return batches
 
 
@@ -1294,6 +1305,11 @@ def scores_of(logits: Tensor, targets: Tensor) -> dict:
             "eval_samples": len(targets), "confusion_matrix": matrix.tolist()}
 
 
+def about_classes(names: dict[int, str]) -> dict:
+    """What the F1 and the rows of the confusion matrix of `scores_of` belong to."""
+    return {"f1_of": names[1] if len(names) == 2 else "mean", "classes": [*names.values()]}
+
+
 def finetune(args: Namespace) -> None:
     """A classifier of texts.  The dev rows pick the best of the evaluated models."""
     parts, names = split_examples(args)
@@ -1324,9 +1340,13 @@ def finetune(args: Namespace) -> None:
         progress = train(args, folder, model, tokenizer, batches, functools.partial(score, "dev"))
         model.load_state_dict(progress.best["model"])
         scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
+        if progress.best["step"] == 0:
+            print("no evaluation was better than that before the training: the model is saved as "
+                  "it was then", file=sys.stderr)
         if "test" in parts:
             kept = Path(args.test_file or args.output_dir / "test.jsonl")
-            scores |= score("test", model) | {"test_file": os.path.abspath(kept)}
+            scores |= score("test", model) | about_classes(names)
+            scores["test_file"] = os.path.abspath(kept)
             if not args.test_file and not RANK:
                 keep_examples(parts["test"], kept)
         finish(args, model, tokenizer, progress, scores)
@@ -1340,8 +1360,10 @@ def say_cut(cut: int, count: int, what: str, args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Scores a fine-tuned model on a test file."""
-    if any((args.output_dir / name).exists() for name in ("metrics.jsonl", "train_results.json")):
-        raise UserError(f"--output_dir {args.output_dir}: holds a training; name another folder")
+    if (any((args.output_dir / name).exists() for name in ("metrics.jsonl", "train_results.json"))
+            or is_same_file(args.output_dir, args.model_name_or_path)):
+        raise UserError(f"--output_dir {args.output_dir}: holds a training or the model; name "
+                        "another folder")
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
     test = read_examples(args.test_file, args, args.max_eval_samples)
@@ -1349,9 +1371,12 @@ def evaluate(args: Namespace) -> None:
     ids, cut = encode_texts([row.text for row in test], tokenizer, args.max_seq_length)
     say_cut(cut, len(test), "texts", args)
     scores = scores_of(classify(model, ids, args.batch_size, args.precision), answers)
+    scores |= about_classes(model.config.id2label)
     scores |= {"model": os.path.abspath(args.model_name_or_path),
                "test_file": os.path.abspath(args.test_file)}
-    write_json(args.output_dir / "eval_results.json", scores)
+    path = args.output_dir / "eval_results.json"
+    write_json(path, scores)
+    print(f"scores: {path}", file=sys.stderr)
     print(json.dumps(scores, ensure_ascii=False))
 
 
@@ -1415,6 +1440,8 @@ def predict(args: Namespace) -> None:
     """A JSON object a line for every text, in their order: its columns, label, score."""
     if args.output_file and is_same_file(args.output_file, args.test_file or 0):  # 0: stdin
         raise UserError(f"--output_file {args.output_file}: holds the texts; name another")
+    if args.output_file and is_of_model(Path(args.output_file)):
+        raise UserError(f"--output_file {args.output_file}: is a file of a model; name another")
     if not args.output_file and sys.stdout is None:
         raise UserError("there is no stdout; give --output_file")
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
@@ -1440,6 +1467,8 @@ def predict(args: Namespace) -> None:
                 print(json.dumps(row | new, ensure_ascii=False), file=out)
             out.flush()
             count += len(rows)
+        if count == 0 and args.output_file:
+            raise UserError(f"there was no text to predict; {args.output_file} stays as it was")
     if count == 0:
         print("there was no text to predict", file=sys.stderr)
     say_cut(classifier.cut, count, "texts", args)
@@ -1469,7 +1498,7 @@ CHUNK = 2048  # rows that are read, and texts that are predicted, at a time
 TEXT_COLUMNS = ("document", "text", "sentence", "review", "comment", "content",
                 "리뷰", "문장", "본문", "내용", "텍스트", "댓글", "후기")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment", "target",
-                 "라벨", "레이블", "분류", "감정", "감성", "카테고리")
+                 "라벨", "레이블", "분류", "감정", "감성", "카테고리", "정답")
 
 
 class Example(NamedTuple):
@@ -1481,17 +1510,11 @@ class Example(NamedTuple):
     scores: dict[str, float]  # {class: probability}, mostly {}
 
 
-class Table(NamedTuple):
-    """Some rows of a file."""
+def read_table(path: Path | str, limit: int | None = None) -> Iterator[tuple[list[str], list]]:
+    """Yields (the columns so far, up to 2,048 rows).  A row is (its line, {column: value}).
 
-    columns: list[str]  # of these rows and those before
-    rows: list[tuple[int, dict[str, Any]]]  # (number of its line, {column: value})
-
-
-def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
-    """Yields the rows of a file that are not blank, up to 2,048 at a time.  Raises UserError.
-
-    Tab-separated, comma-separated or JSON lines, in the encodings of `text_encoding`.
+    The file holds tab-separated or comma-separated values or JSON lines, in an encoding of
+    `text_encoding`.  Blank lines are no rows.  Raises UserError.
     """
     with open(path, encoding=text_encoding(path), newline="") as file:
         header = next(filter(str.strip, file), "").rstrip("\r\n")
@@ -1504,7 +1527,9 @@ def read_table(path: Path | str, limit: int | None = None) -> Iterator[Table]:
         columns: dict[str, None] = {}
         while part := list(itertools.islice(rows, CHUNK)):
             columns |= dict.fromkeys(name for _, row in part for name in row)
-            yield Table([*columns], part)
+            yield [*columns], part
+    if not columns:
+        raise UserError(f"{path}: has no rows; the first line of a table names its columns")
 
 
 def read_json_lines(path: Path | str, lines: Iterable[str]) -> Iterator[tuple]:
@@ -1516,8 +1541,8 @@ def read_json_lines(path: Path | str, lines: Iterable[str]) -> Iterator[tuple]:
         except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not a JSON object; write JSON lines, "
-                            "an object a line")
+            raise UserError(f"{path}, line {number}: not a JSON object; write JSON lines, an "
+                            "object a line (in pandas orient='records', lines=True)")
         yield number, row
 
 
@@ -1535,14 +1560,20 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str) -> Iterator[tu
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path}, line {number}: two columns are named {twice[0]!r}")
     told = False
+    empty = 0
     for line, values in rows:
         if not any(map(str.strip, values)) and not len(values) == len(names) == 1:
-            continue  # a blank line is no row, but "" is
+            empty += len(values) > 1  # a blank line is no row, but "" is
+            continue
         if len(values) > len(names):
             mark = {"\t": "a tab", ";": "a semicolon"}.get(separator, "a comma")
             raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
                             f"put quotation marks around a text that holds {mark}, and do not end "
                             f"a line with {mark}")
+        if len(values) < len(names) and nsmc:
+            raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
+                            "with the columns of NSMC a row is one line, and quotation marks are "
+                            "characters: if yours are not, rename the columns")
         if len(values) < len(names) and not told:  # so Excel may leave out empty ones at the end
             told = True
             print(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; if a text "
@@ -1551,16 +1582,20 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str) -> Iterator[tu
         if nsmc and "document" in row:
             row["document"] = unquoted(row["document"])
         yield line, row
+    if empty:
+        print(f"{path}: {empty:,} rows of empty fields are left out", file=sys.stderr)
 
 
 def csv_rows(path: Path | str, lines: Iterable[str],
              form: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, fields) of each row.
 
-    A quotation mark that joins lines by mistake is an error.  One within a line is told, once.
+    A quotation mark that joins lines by mistake is an error, if that can be seen.  One within a
+    line is told, once.
     """
     csv.field_size_limit(2**31 - 1)
     told = False
+    tall: list[str] = []  # rows of several lines
     lines = (line := text.replace("\0", "\ufffd") for text in lines)  # Python 3.10 takes no NUL
     reader = csv.reader(lines, strict=True, **form)
     while True:
@@ -1577,15 +1612,16 @@ def csv_rows(path: Path | str, lines: Iterable[str],
             told = True
             fields = next(csv.reader([line], **form))  # as well as it can be read
         if fields is None:
-            return
+            break
         if form["delimiter"] == "\t" and any("\t" in text for text in fields):
             raise UserError(f"{path}, line {first}: a quotation mark opens a field that holds a "
                             "tab; double it, or quote the field")
-        height = reader.line_num - first + 1
-        if height > 20:
-            print(f"{path}, line {first}: a row of {height} lines; is a quotation mark too many?",
-                  file=sys.stderr)
+        if reader.line_num > first:
+            tall.append(f"lines {first} to {reader.line_num}")
         yield first, fields
+    if tall:
+        print(f"{path}: {len(tall):,} rows hold line breaks, first {tall[0]}; or is a quotation "
+              "mark too many?", file=sys.stderr)
 
 
 def unquoted(text: str) -> str:
@@ -1613,7 +1649,7 @@ def pick_column(names: list[str], given: str | None, usual: tuple, option: str, 
                "no column has a usual name; a table must begin with a line of names")
     if len(found) != 1:
         listed = ", ".join(map(repr, names[:20]))
-        raise UserError(f"{path}, line 1: {why}; {option} must name one of {listed}")
+        raise UserError(f"{path}: {why}; {option} must name one of {listed}")
     return found[0]
 
 
@@ -1631,13 +1667,14 @@ def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -
             told.add((text, label, soft))
             found = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
             print(f"{path}: texts from {text!r}, labels from {found}", file=sys.stderr)
+            if label == "label" and "score" in columns and not args.label_column_name:
+                print(f"{path}: is its label what predict has answered?  --label_column_name names "
+                      "another column", file=sys.stderr)
         for line, row in rows:
             where = f"{path}, line {line}"
             scores = clean_scores(row.get("scores"), where)
             name = clean_label(row.get(label), where, may_lack=bool(scores))
             examples.append(Example(where, check_text(row.get(text), where), name, scores))
-    if not examples:
-        raise UserError(f"{path}: has no rows")
     return examples
 
 
@@ -1651,8 +1688,7 @@ def check_text(value: Any, where: str) -> str:
 def clean_label(value: Any, where: str, may_lack: bool) -> str:
     """A label as a name.  UserError for none, and for a number with a decimal point."""
     if isinstance(value, (list, dict)):
-        shown = reprlib.repr(value)
-        raise UserError(f"{where}: label {shown} is neither a word nor a whole number")
+        raise UserError(f"{where}: label {reprlib.repr(value)} is neither a word nor a number")
     name = "" if value is None else clean_name(value)
     if not name and not may_lack:
         raise UserError(f"{where}: has no label")
@@ -1717,8 +1753,12 @@ def class_targets(examples: list[Example], names: dict[int, str],
         if unknown := {row.label, *row.scores} - {"", *numbers}:
             listed = ", ".join([*names.values()][:20])
             raise UserError(f"{row.where}: label {min(unknown)!r} is none of the classes {listed}")
-    if hard_share and not any(row.scores and row.label for row in examples):
+    both = any(row.scores and row.label for row in examples)
+    if hard_share and not both:
         print("--hard_label_share: not used, since no row has a label and scores", file=sys.stderr)
+    if both and not hard_share:
+        print("labels of rows that have scores, too, have no weight; see --hard_label_share",
+              file=sys.stderr)
     if not any(row.scores for row in examples):
         return torch.tensor([numbers[row.label] for row in examples])
     targets = np.zeros((len(examples), len(names)), np.float32)
@@ -1749,8 +1789,9 @@ def read_reviews(path: Path | str, limit: int | None = None) -> tuple[Array, Arr
 
 
 def hold_out(count: int) -> tuple[Array, Array]:
-    """(rows to train on, a random twentieth: 50 to 5,000, at most a fifth) of the rows below count.
+    """(rows to train on, rows held out), of `count` rows.
 
+    A random twentieth is held out: at least 50 and at most 5,000, but no more than a fifth.
     The split has a seed of its own.  So models of different --seed held out the same rows, and may
     be averaged, or teach each other, without having seen them.
     """
@@ -1780,15 +1821,16 @@ def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int,
             parts["train"] = [train[i] for i in rest]
     if empty := [name for name, part in parts.items() if not len(part)]:
         raise UserError(f"{args.train_file}: too few rows to cut {' and '.join(empty)} from it")
-    describe_parts(args.train_file, parts, names)
+    describe_parts(args, parts, names)
     return parts, names
 
 
-def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, str]) -> None:
+def describe_parts(args: Namespace, parts: dict[str, list[Example]],
+                   names: dict[int, str]) -> None:
     """Says on stderr how large the parts are, what stands in two, and which classes are rare."""
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     listed = ", ".join([*names.values()][:20]) + (", ..." if len(names) > 20 else "")
-    print(f"{path}: {len(names)} classes ({listed}); rows: {sizes}", file=sys.stderr)
+    print(f"{args.train_file}: {len(names)} classes ({listed}); rows: {sizes}", file=sys.stderr)
     numbers = class_numbers(names)
     labels = {row.label for part in parts.values() for row in part if row.label in numbers}
     if names == NSMC_LABELS and labels & {"0", "1"}:
@@ -1801,9 +1843,15 @@ def describe_parts(path: str, parts: dict[str, list[Example]], names: dict[int, 
         if shared := sum(row.text in known for row in parts[other]):
             print(f"{shared:,} of the {other} texts stand in {one} too", file=sys.stderr)
     counts = Counter(row.label for row in parts["train"] if row.label)
-    taught = {numbers.get(name) for row in parts["train"] for name in (*row.scores, row.label)}
-    for number in {numbers[name] for name in labels} - taught:
-        print(f"no row to train on has the label {names[number]!r}", file=sys.stderr)
+    for which, rows in parts.items():
+        # beside scores a label to train on has no weight, unless --hard_label_share gives it some
+        weighed = which != "train" or args.hard_label_share
+        seen = {name for row in rows for name in row.scores}
+        seen |= {row.label for row in rows if weighed or not row.scores}
+        lost = {numbers[name] for name in labels} - {numbers.get(name) for name in seen}
+        if lost:
+            shown = ", ".join(repr(names[number]) for number in sorted(lost)[:20])
+            print(f"no {which} row has the label {shown}", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
         print(f"classes of very unequal size: {listed}", file=sys.stderr)
@@ -1833,11 +1881,9 @@ def texts_to_predict(args: Namespace) -> Iterator[tuple[str, list[dict]]]:
         yield "text", [{"text": text} for text in args.text]
     elif args.test_file:
         path, given = args.test_file, args.text_column_name
-        told = "document"  # NSMC's column goes without saying
-        for columns, rows in read_table(path):
+        for number, (columns, rows) in enumerate(read_table(path)):
             column = pick_column(columns, given, TEXT_COLUMNS, "--text_column_name", path)
-            if column != told:
-                told = column
+            if number == 0 and column != "document":  # NSMC's column goes without saying
                 print(f"{path}: texts from {column!r}", file=sys.stderr)
             for line, row in rows:
                 check_text(row.get(column), f"{path}, line {line}")
@@ -1864,7 +1910,7 @@ def lines_of_stdin() -> Iterator[list[str]]:
         if not odd and b"\0" in block and block.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise UserError("stdin is UTF-16; give it as UTF-8, or as a file by --test_file")
         *lines, rest = (rest + block).split(b"\n")
-        if rest and not block:  # without any line end: perhaps it has those of old Macs
+        if rest and not block:  # the last line: if it is the only one, \r may end its lines
             lines = [rest] if odd else rest.rstrip(b"\r").split(b"\r")
         texts = []
         for line in lines:
@@ -1903,9 +1949,11 @@ def decoded(line: bytes) -> tuple[str, str]:
 RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json",
            "test.jsonl", Tokenizer.FILE, "tokenizer.json", "tokenizer_config.json", "curves.png",
            "confusion_matrix.png")
+FINISHED = "train_results.json"
+STEP = b'{"step": '  # so a line of metrics.jsonl begins
 FREE = {  # options that may differ between two parts of a run; the model itself is compared
     "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
-    "logging_steps", "save_steps", "save_total_limit", "given"}
+    "logging_steps", "save_steps", "save_total_limit", "given", "contents"}
 INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", "machine", "code"}
 
 
@@ -1913,7 +1961,7 @@ INEXACT = {"precision", "batch_size", "gradient_accumulation_steps", "compile", 
 def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
     """Yields FILE.convbert-PROCESS.tmp.  At the end it is flushed to the disk and becomes FILE.
 
-    failures: what torch and safetensors raise on a full disk, to be told as a UserError.
+    An error of the kinds `failures` becomes a UserError: so torch and safetensors tell a full disk.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: a folder or a device; name a file")
@@ -1931,7 +1979,7 @@ def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, failures):
+        if isinstance(error, failures) or getattr(error, "errno", None) == errno.ENOSPC:
             raise UserError(f"{path}: cannot be written ({brief(error)})") from None
         raise
     flush_folder(path.parent)
@@ -1964,6 +2012,12 @@ def read_json(path: Path) -> dict:
 
 def is_same_file(path: Path | str, other: Path | str | int) -> bool:
     return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def is_of_model(path: Path) -> bool:
+    """Whether a file is one that a model folder has, in such a folder."""
+    names = (*RESULTS, "metrics.jsonl", "pytorch_model.bin")
+    return path.name in names and path.with_name("config.json").exists()
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -2011,19 +2065,18 @@ class RunFolder:
 
         Raises UserError where two runs would mix or files be overwritten, SystemExit if finished.
         """
-        args, again, here = self.args, self.args.overwrite_output_dir, f"--output_dir {self.path}"
-        found = checkpoints(self.path)
-        if found and args.resume and not again:
-            progress, weights, moments = last_state(found)
+        args, here, found = self.args, f"--output_dir {self.path}", checkpoints(self.path)
+        if found and args.resume and not args.overwrite_output_dir:
+            progress, weights, moments, damaged = last_state(found)
             settle_length(args, model.config, batches_per_epoch, progress.options)
             compare_options(progress.options, run_options(args, model.config, optimizer), here)
-            if (self.path / "train_results.json").exists():
+            if all((self.path / name).exists() for name in ("model.safetensors", FINISHED)):
                 print(f"{self.path}: finished; --overwrite_output_dir starts anew", file=sys.stderr)
                 raise SystemExit(0)
             try:
                 model.load_state_dict(weights)
                 optimizer.load_state_dict(moments)
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{here}: of another model or optimizer ({brief(error)}); choose "
                                 "another folder, or --overwrite_output_dir") from None
             print(f"going on from {self.path}/checkpoint-{progress.step}", file=sys.stderr)
@@ -2031,39 +2084,63 @@ class RunFolder:
                 print("a GPU may sum in another order: the run goes on, but not to the byte",
                       file=sys.stderr)
         else:
-            results = {path.name for path in found}
-            results |= {name for name in RESULTS if (self.path / name).exists()}
-            if results and not again:
-                raise UserError(f"{here} holds {min(results)}: choose another folder, or "
-                                "--overwrite_output_dir")
+            damaged = []
+            self.check_new(found)
             settle_length(args, model.config, batches_per_epoch, {})
             progress = Progress(run_options(args, model.config, optimizer))
-        read = [args.train_file, args.validation_file, args.test_file, *(args.corpus or []),
-                args.config_name, args.vocab_file]
-        own = {name for name in (*RESULTS, "metrics.jsonl")  # of its output that it reads
-               if any(path and is_same_file(path, self.path / name) for path in read)}
-        if taken := own & {"test.jsonl", "metrics.jsonl"}:
-            raise UserError(f"{here} holds {max(taken)}, which the run reads: choose another "
-                            "folder")
-        start = args.model_name_or_path
-        if again and start and any(is_same_file(start, path) for path in (self.path, *found)):
-            raise UserError(f"{here}: --overwrite_output_dir would delete the model to start from, "
-                            f"{start}: choose another folder")
+        self.check_inputs(found)
         # here all processes have read the folder, and process 0 has not changed it yet
         if mean_over_processes(progress.step, device=args.device) != [progress.step]:
             raise UserError(f"{here}: must be one folder for all processes")
         if not RANK:
-            for path in self.path.glob("*.convbert-*.tmp"):  # of a process that was killed
-                path.unlink()
-            for path in checkpoints(self.path) if again else ():
-                shutil.rmtree(path)
-            for name in {*RESULTS} - own if again else ():
-                (self.path / name).unlink(missing_ok=True)
+            self.clear(found, damaged)
             path = self.path / "metrics.jsonl"
             self.log = open(path, "a", encoding="utf-8")  # noqa: SIM115
             known = path.read_bytes()[: progress.log_size]  # what came later will come again
             self.log.truncate(known.rfind(b"\n") + 1)
         return progress
+
+    def check_new(self, found: list[Path]) -> None:
+        """UserError where a new run would overwrite files without --overwrite_output_dir."""
+        names = {path.name for path in found}
+        names |= {name for name in RESULTS if (self.path / name).exists()}
+        log = self.path / "metrics.jsonl"
+        if log.exists() and not (log.read_bytes() or STEP).startswith(STEP):  # of another program
+            names.add(log.name)
+        if names and not self.args.overwrite_output_dir:
+            raise UserError(f"--output_dir {self.path} holds {min(names)}: choose another folder, "
+                            "or --overwrite_output_dir")
+
+    def check_inputs(self, found: list[Path]) -> None:
+        """UserError where the run would delete or replace what it reads."""
+        args, again = self.args, self.args.overwrite_output_dir
+        read = [args.train_file, args.validation_file, args.test_file, *(args.corpus or []),
+                args.config_name, args.vocab_file]
+        if args.model_name_or_path:
+            read.append(Path(args.model_name_or_path, "config.json"))
+        lost = [self.path / name for name in (RESULTS if again else ("test.jsonl",))]
+        lost += [self.path / "metrics.jsonl", *(found if again else ())]
+        for path in map(Path, filter(None, read)):
+            above = (path, *path.resolve().parents)
+            if any(is_same_file(one, other) for one in above for other in lost):
+                raise UserError(f"--output_dir {self.path}: the run would delete or replace "
+                                f"{path}, which it reads: choose another folder")
+
+    def clear(self, found: list[Path], damaged: list[tuple[Path, str]]) -> None:
+        """Puts out of the way what would be in it."""
+        for name in RESULTS:  # of a process that was killed
+            for path in self.path.glob(f"{name}.convbert-*.tmp"):
+                path.unlink()
+        for folder, why in damaged:
+            if folder.exists():  # no other run was faster
+                shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
+                folder.rename(f"{folder}.damaged")
+                print(f"{folder}: damaged, set aside ({why})", file=sys.stderr)
+        if self.args.overwrite_output_dir:
+            for folder in found:
+                shutil.rmtree(folder)
+            for name in RESULTS:
+                (self.path / name).unlink(missing_ok=True)
 
     def show(self, progress: Progress) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone
@@ -2124,7 +2201,7 @@ class RunFolder:
         temporary.rename(self.path / f"checkpoint-{progress.step}")
         flush_folder(self.path)
         for old in checkpoints(self.path)[: -self.args.save_total_limit]:
-            shutil.rmtree(old, ignore_errors=True)  # Windows keeps what another program reads
+            shutil.rmtree(old, ignore_errors=os.name == "nt")  # it keeps what others read
 
     def leave(self, heard: list[signal.Signals], step: int) -> NoReturn:
         """Ends the program by a signal, after a checkpoint."""
@@ -2137,11 +2214,11 @@ class RunFolder:
         raise SystemExit(128 + number)
 
 
-def last_state(found: list[Path]) -> tuple[Progress, dict, dict]:
-    """(progress, weights, optimizer's state) of the newest checkpoint that can be read.
+def last_state(found: list[Path]) -> tuple[Progress, dict, dict, list[tuple[Path, str]]]:
+    """(progress, weights, optimizer's state) of the newest checkpoint that can be read, and why
+    those that are newer cannot.
 
-    Those that are newer get another name: the run will come to their steps again.  UserError if
-    none can be read.
+    Raises UserError if none can be read.
     """
     if not any((folder / "training_state.pt").exists() for folder in found):
         raise UserError(f"{found[-1]}: holds no training_state.pt to go on from; choose another "
@@ -2159,16 +2236,11 @@ def last_state(found: list[Path]) -> tuple[Progress, dict, dict]:
         except Exception as error:
             if not (is_damage(error) or isinstance(error, FileNotFoundError)):
                 raise
-            damaged.append((folder, f"{folder}: damaged, set aside ({brief(error)})"))
+            damaged.append((folder, brief(error)))
             continue
-        for old, line in () if RANK else damaged:
-            shutil.rmtree(f"{old}.damaged", ignore_errors=True)  # of the last time
-            with contextlib.suppress(FileNotFoundError):  # another run was faster
-                old.rename(f"{old}.damaged")
-                print(line, file=sys.stderr)
-        return progress, weights, moments
-    raise UserError(f"{found[-1].parent}: no checkpoint can be read; --overwrite_output_dir starts "
-                    "anew")
+        return progress, weights, moments, damaged
+    raise UserError(f"{found[-1]}: damaged ({damaged[0][1]}), and no other checkpoint can be read; "
+                    "--overwrite_output_dir starts anew")
 
 
 def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -> dict[str, Any]:
@@ -2183,15 +2255,21 @@ def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -
     options["machine"] = f"torch {torch.__version__}, {WORLD} x {args.device.type}, {capability}"
     if args.device.type == "cpu":  # another number rounds otherwise
         options["machine"] += f", {torch.get_num_threads()} threads"
-    # files may have moved: they are compared by content
+    return options | args.contents
+
+
+def contents_of(args: Namespace) -> dict[str, str]:
+    """What the files of a run hold, as hashes: they may move, and none may change while it is read.
+
+    So this comes before they are read.
+    """
     start = ("model.safetensors", "pytorch_model.bin") if args.model_name_or_path else ()
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
              "train_file": [args.train_file], "test_file": [args.test_file],
              "validation_file": [args.validation_file],
              "model_name_or_path": [Path(args.model_name_or_path, name) for name in start]}
-    for name, paths in files.items():
-        options[name] = " ".join(file_sha256(p) for p in paths if p and os.path.isfile(p))
-    return options
+    return {name: " ".join(file_sha256(path) for path in paths if path and os.path.isfile(path))
+            for name, paths in files.items()}
 
 
 def file_sha256(path: Path | str) -> str:
@@ -2286,7 +2364,7 @@ def mean_over_processes(*numbers: float, device: torch.device) -> list[float]:
 
 def start_processes(args: Namespace) -> None:
     """Joins the processes that torchrun has started."""
-    if RANK >= WORLD or (WORLD > 1 and "MASTER_ADDR" not in os.environ):
+    if not 0 <= RANK < WORLD or (WORLD > 1 and "MASTER_ADDR" not in os.environ):
         raise UserError(f"RANK {RANK} and WORLD_SIZE {WORLD} are set, but not by torchrun: unset "
                         "them")
     if WORLD == 1:
@@ -2313,8 +2391,8 @@ def choose_device(name: str | None = None) -> torch.device:
         torch.zeros(1, device=device).item()
         return device
     except Exception as error:  # each kind of device has its own
-        raise UserError(f"--device {name or best}: not here, or not for process {RANK} "
-                        f"({brief(error)}); the best is {best}") from None
+        raise UserError(f"--device {name or best}: cannot be used ({brief(error)}); the best is "
+                        f"{best}") from None
 
 
 def choose_precision(device: torch.device) -> str:
@@ -2456,6 +2534,7 @@ def keep_freed_memory() -> None:
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
 BACKBONE = ROOT / "weights/convbert-small-ko"  # weights that come with this file, where they do
 CLASSIFIER = ROOT / "weights/convbert-small-ko-nsmc"
+# A title names the tasks that use the group, or else all do; ONLY has the exceptions.
 OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
     "general": {
         "task": ([*TASKS], None, "What to do."),
@@ -2520,6 +2599,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {  # kind, default, help
     },
 }
 RANGES = {"seed": (0, 1e9), "max_seq_length": (8, 1e5), "max_train_samples": (2, 1e9),
+          "num_threads": (1, 1024),
           "warmup_ratio": (0, 0.99), "mlm_probability": (0.01, 0.9), "weight_decay": (0, 1),
           "hard_label_share": (0, 1)}
 ONLY = {  # tasks that use an option, where they are not those of its group
@@ -2565,7 +2645,8 @@ def complain(message: str) -> NoReturn:
 
 def check_values(argv: list[str]) -> None:
     """UserError where an option has no value; stderr tells of those that are given twice."""
-    names = Counter(word.partition("=")[0] for word in argv if word.startswith("--"))
+    names = Counter(word.partition("=")[0].replace("--no-", "--") for word in argv
+                    if word.startswith("--"))
     for name, count in names.items():
         if count > 1 and name not in ("--text", "--corpus"):
             print(f"{name}: given {count} times; the last one counts", file=sys.stderr)
@@ -2575,7 +2656,7 @@ def check_values(argv: list[str]) -> None:
             value = following
         empty = not value.strip() and name != "--text"
         if name.startswith("--") and (empty or value == "--"):  # of -- argparse makes an empty list
-            raise UserError(f"{name}: its value is empty")
+            raise UserError(f"{name}: has no value")
 
 
 def parse_options(argv: list[str] | None = None) -> Namespace:
@@ -2585,9 +2666,12 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
     check_values(argv)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        name = unknown[0].partition("=")[0]
-        near = difflib.get_close_matches(name, parser._option_string_actions, 1, cutoff=0.55)
-        hint = f"did you mean {near[0]}?" if near else "--help lists them"
+        word = unknown[0].partition("=")[0].strip("-")
+        known = [name for group in OPTIONS.values() for name in group]
+        near = [name for name in known if name.startswith(word)]
+        if len(word) > 3:
+            near = near or difflib.get_close_matches(word, known, 1, cutoff=0.54)
+        hint = f"did you mean --{near[0]}?" if near else "--help lists them"
         complain(f"{unknown[0]}: no such option; {hint}")
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
@@ -2602,21 +2686,23 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
 def settle(args: Namespace) -> None:
     """Fills in what depends on the task and on the files there are; stderr tells.
 
-    An option that the task does not use gets its default, or is an error if another task was meant.
+    An option that the task does not use gets its default.  --size, --config_name and --compile are
+    errors then: they ask for another task.
     """
     for title, group in OPTIONS.items():
         for name, (_, default, _) in group.items():
             tasks = [task for task in TASKS if task in ONLY.get(name, title)] or [*TASKS]
-            unused = name in args.given and args.task not in tasks
-            if unused and name in ("size", "config_name", "compile") and getattr(args, name):
-                raise UserError(f"--{name}: only for --task {' and '.join(tasks)}")
-            if unused:
+            if name in args.given and args.task not in tasks:
+                if name in ("size", "config_name", "compile") and getattr(args, name):
+                    raise UserError(f"--{name}: only for --task {' and '.join(tasks)}")
                 print(f"--{name}: not used by --task {args.task}", file=sys.stderr)
-            if unused or getattr(args, name) is None:
+                setattr(args, name, None)
+            if getattr(args, name) is None:
                 setattr(args, name, default)
     args.layer_decay = args.layer_decay or (0.9 if args.task == "finetune" else 1.0)
     if args.test_file and not args.test:
         print("--test_file: not used with --no-test", file=sys.stderr)
+        args.test_file = None
     if args.text and args.test_file:
         raise UserError("--text and --test_file: predict takes one of them")
     if args.text_column_name and not args.test_file and args.task == "predict":
@@ -2629,6 +2715,8 @@ def settle(args: Namespace) -> None:
         print("model: none is pretrained; training begins with random weights", file=sys.stderr)
     if args.task == "evaluate" and not args.test_file:
         settle_test_file(args)
+    if args.task in ("pretrain", "finetune"):
+        args.contents = contents_of(args)
     args.device = choose_device(args.device)
     if args.precision == "auto" and args.task != "visualize":  # which draws in fp32
         args.precision = choose_precision(args.device)
@@ -2670,16 +2758,18 @@ def settle_start(args: Namespace, sample: bool) -> None:
     if sample and args.task == "finetune":
         folders.append(Path("runs/sample/pretrain"))
     found = [folder for folder in folders if (folder / "config.json").exists()]
+    for folder in folders:
+        if folder not in found and checkpoints(folder):
+            print(f"{folder}: its training is not finished, so it is passed over", file=sys.stderr)
     if found:
         args.model_name_or_path = found[0]
         print(f"model: {found[0]}", file=sys.stderr)
-    elif args.task in ("pretrain", "finetune"):
-        if sample:  # it can teach no more
-            args.size = "tiny"
-            print("model: --size tiny, for the sample; or name a --config_name", file=sys.stderr)
-    else:
+    elif args.task not in ("pretrain", "finetune"):
         raise UserError(f"{folders[0]}: no model there; run --task finetune, or name a folder by "
                         "--model_name_or_path")
+    elif sample:  # it can teach no more
+        args.size = "tiny"
+        print("model: --size tiny, for the sample; or name a --config_name", file=sys.stderr)
 
 
 def settle_test_file(args: Namespace) -> None:
@@ -2699,12 +2789,6 @@ def settle_test_file(args: Namespace) -> None:
 
 def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: dict) -> None:
     """Settles updates and peak rate by the batches of an epoch; in a resumed run as they were."""
-    for name in ("max_steps", "eval_steps", "learning_rate", "precision"):
-        value = old.get(name)
-        if name not in args.given and value not in (None, getattr(args, name)):
-            setattr(args, name, value)
-            if name == "precision":
-                print(f"precision {value}, as in the checkpoint", file=sys.stderr)
     updates = batches / args.gradient_accumulation_steps
     least, epochs = (100, 1) if args.task == "pretrain" else (600, 2)
     if args.num_train_epochs:
@@ -2715,6 +2799,11 @@ def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: di
     rate = rate if args.task == "pretrain" else 0.1024
     args.eval_steps = args.eval_steps or (500 if args.task == "pretrain" else math.ceil(updates))
     args.learning_rate = args.learning_rate or rate / config.hidden_size
+    for name in ("max_steps", "eval_steps", "learning_rate", "precision"):
+        value = old.get(name)
+        if name not in args.given and value not in (None, getattr(args, name)):
+            setattr(args, name, value)
+            print(f"{name} {value}, as in the checkpoint", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import (
+    answer,
     command,
     conv_types,
     finish,
     gradients,
     length_mask,
     losses,
+    make,
     random_ids,
     randomise,
     read_json,
@@ -295,3 +297,23 @@ def test_a_new_kind_of_kernel_is_drawn(mean_of_span, tmp_path):
     assert np.abs(kernels - expected).max() < 1e-5
     pictures.mixed_attention(model, ids, list("긴영화를보았다"), 1, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+class NormedKernel(CONVOLUTIONS["dynamic"]):
+    """With buffers: the statistics of its batches."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.norm = nn.BatchNorm1d(self.N * self.K)
+
+    def kernel_logits(self, x, q, u):
+        return self.split_heads(self.norm(self.conv_kernel_layer(u).mT).mT)
+
+
+def test_buffers_of_a_kernel_are_saved_and_opened(monkeypatch, tmp_path):
+    monkeypatch.setitem(CONVOLUTIONS, "normed", NormedKernel)
+    model, ids = make(convbert.ConvBertModel, conv_type="normed"), random_ids(3, 12)
+    model.train()(ids)  # moves the statistics
+    model.save_pretrained(tmp_path)
+    same(answer(convbert.ConvBertModel.from_pretrained(tmp_path), input_ids=ids),
+         answer(model, input_ids=ids))

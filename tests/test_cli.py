@@ -237,6 +237,10 @@ MISTAKES = {  # name: the options, and what the message must contain
     "unknown device": (NEW + "--device tpu", "--device tpu"),
     "unknown option": (NEW + "--learning_rat 1", "--learning_rat", "did you mean --learning_rate?"),
     "unknown option with a value": (NEW + "--batchsize=3", "did you mean --batch_size?"),
+    "the beginning of an option": (NEW + "--model a", "did you mean --model_name_or_path?"),
+    "the beginning of another": (NEW + "--output a", "did you mean --output_file?"),
+    "threads beyond reason": (NEW + "--num_threads 40000", "--num_threads 40000"),
+    "no option at all": (NEW + "--gpu 1", "--gpu: no such option; --help lists them"),
     "option of Hugging Face's": (NEW + "--per_device_train_batch_size 8",
                                  "did you mean --batch_size?"),
     "unlike any option": (NEW + "--qqqqqq", "--qqqqqq", "--help"),
@@ -270,7 +274,7 @@ def test_options_that_a_task_does_not_use_are_said(data, models, tmp_path):
 
 def test_missing_gpu_is_told(data, used):
     result = run(*pretraining(data, used, "--device", "cuda"))
-    check_error(result, "--device cuda", "not here", "the best is ")
+    check_error(result, "--device cuda", "cannot be used", "the best is ")
 
 
 def output_commands(data, models, folder):

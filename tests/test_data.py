@@ -513,7 +513,7 @@ def test_bad_label_is_refused_with_its_line(tmp_path, label):
 
 
 def test_missing_column_is_named(tmp_path):
-    said = r"reviews\.txt, line 1: no column 'document'; --text_column_name .* 'text', 'label'"
+    said = r"reviews\.txt: no column 'document'; --text_column_name .* 'text', 'label'"
     with pytest.raises(UserError, match=said):
         convbert.read_reviews(table(tmp_path, "1\ta\t1", head="id\ttext\tlabel"))
 

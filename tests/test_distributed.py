@@ -97,7 +97,8 @@ def test_batches_that_processes_cannot_share_are_told(data, tmp_path):
     assert 'convbert.py", line' not in err
 
 
-@pytest.mark.parametrize("environment", [{"RANK": "1"}, {"RANK": "0", "WORLD_SIZE": "2"}])
+@pytest.mark.parametrize("environment", [
+    {"RANK": "1"}, {"RANK": "-1"}, {"RANK": "0", "WORLD_SIZE": "2"}])
 def test_variables_that_torchrun_has_not_set_are_told(environment, data, tmp_path, monkeypatch):
     options = map(str, command("mlm", data, "--gradient_accumulation_steps", "2"))
     for name in ("MASTER_ADDR", "RANK", "WORLD_SIZE"):

@@ -181,6 +181,17 @@ def test_a_folder_saved_by_hugging_face_opens_here(tmp_path, capsys, cls):
     same(answer(model, **inputs), answer(other, **inputs))
 
 
+def test_hugging_face_refuses_another_kernel(tmp_path):
+    """It has only sdconv, and would draw the weights that it misses at random."""
+    model = make(ConvBertForSequenceClassification, conv_type="dynamic")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="convbert-dynamic"):
+        transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    inputs = some_inputs()
+    opened = ConvBertForSequenceClassification.from_pretrained(tmp_path)
+    same(answer(opened, **inputs), answer(model, **inputs))
+
+
 def test_hugging_face_opens_what_replaced_token_detection_saves(tmp_path):
     model, ids = make(ConvBertForPreTraining, embedding_size=8), random_ids(2, 11)
     saved(model, tmp_path)

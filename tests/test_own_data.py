@@ -164,6 +164,7 @@ def test_evaluate_finds_the_test_part_and_repeats_the_scores(shop, tmp_path):
     assert found.pop("model") == str(shop.folder)
     assert found == {name: scores[name] for name in found}
     assert found["eval_samples"] == 50
+    assert (found["classes"], found["f1_of"]) == ([*WORDS], "mean")
 
 
 def test_confusion_matrix_is_drawn_with_the_names(shop):
@@ -248,7 +249,8 @@ def test_classes_of_unequal_size_and_texts_in_two_parts_are_said(config, tmp_pat
 def splitting(train_file, validation_file):
     """What split_examples asks for, without a test part."""
     return Namespace(**vars(ARGS), train_file=train_file, validation_file=validation_file,
-                     test_file=None, test=False, max_train_samples=None, max_eval_samples=None)
+                     test_file=None, test=False, max_train_samples=None, max_eval_samples=None,
+                     hard_label_share=0)
 
 
 def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
@@ -258,7 +260,7 @@ def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
     parts = np.arange(30), np.arange(30, 32)  # both rows of the rare class are held out
     with mock.patch.object(convbert, "hold_out", lambda count: parts):
         convbert.split_examples(args)
-    assert "no row to train on has the label '드묾'" in capsys.readouterr().err
+    assert "no train row has the label '드묾'" in capsys.readouterr().err
 
 
 def test_a_class_that_is_taught_by_its_other_name_is_not_missed(tmp_path, capsys):
@@ -269,7 +271,7 @@ def test_a_class_that_is_taught_by_its_other_name_is_not_missed(tmp_path, capsys
     args = splitting(write_jsonl(tmp_path / "s.jsonl", scores),
                      write_jsonl(tmp_path / "n.jsonl", numbers))
     convbert.split_examples(args)
-    assert "no row to train on" not in capsys.readouterr().err
+    assert "no train row" not in capsys.readouterr().err
 
 
 def test_names_that_look_alike_are_one(config, tmp_path, capsys):
@@ -448,7 +450,7 @@ def test_a_quotation_mark_too_many_is_said(tmp_path, capsys):
     rows = ["리뷰,분류", '"최고의 제품,품질', *rows, '또",가격', "끝,가격"]
     (tmp_path / "a.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     read(tmp_path / "a.csv")
-    assert "a.csv, line 2: a row of 27 lines; is a quotation mark" in capsys.readouterr().err
+    assert "1 rows hold line breaks, first lines 2 to 28; or is" in capsys.readouterr().err
 
 
 def test_blanks_around_the_name_of_a_column_do_not_matter(tmp_path):
@@ -829,8 +831,11 @@ def test_question_marks_in_the_place_of_korean_are_told(plain):
 
 def test_no_text_at_all_is_said(plain, tmp_path):
     assert "no text" in predict(plain).err
-    path = write_csv(tmp_path / "a.csv", [("text", "label")])
-    assert "no text" in predict(plain, "--test_file", path).err
+    (tmp_path / "out.jsonl").write_text("answers")
+    result = run("--task", "predict", "--model_name_or_path", plain, *CHEAP, "--output_file",
+                 tmp_path / "out.jsonl")
+    check_error(result, "no text to predict")
+    assert (tmp_path / "out.jsonl").read_text() == "answers"
 
 
 def test_stdin_that_cannot_be_read_ends_the_program(plain, tmp_path):
@@ -1008,7 +1013,7 @@ def test_a_stray_quotation_mark_within_a_row_is_told(tmp_path, capsys):
     path = tmp_path / "a.tsv"
     path.write_text('text\tlabel\n"최고" 라는 말\t1\n그래\t0\n', encoding="utf-8")
     (table,) = convbert.read_table(path)
-    assert [row["text"] for _, row in table.rows] == ["최고 라는 말", "그래"]
+    assert [row["text"] for _, row in table[1]] == ["최고 라는 말", "그래"]
     assert "a.tsv, line 2: a quotation mark is stray" in capsys.readouterr().err
 
 
@@ -1024,7 +1029,7 @@ def test_rows_that_are_none_are_told_with_their_line(table, why, tmp_path):
     path.write_text(table, encoding="utf-8")
     assert f"a.csv, {why}" in refusal(convbert.read_examples, path, ARGS)
     (first,) = convbert.read_table(path, 1)  # reads no further than it has to
-    assert [row["text"] for _, row in first.rows] == ["a"]
+    assert [row["text"] for _, row in first[1]] == ["a"]
 
 
 def test_empty_columns_at_the_end_may_lack_but_are_told(plain, tmp_path):
@@ -1043,7 +1048,7 @@ def test_a_header_may_have_lines_and_unnamed_columns(tmp_path):
     texts, labels, lines = read(path, text_column_name="리뷰\n(고객)")
     assert (texts, labels, lines) == (["좋다", "나쁘다"], ["x", "y"], [3, 4])
     (table,) = convbert.read_table(path)
-    assert table.columns == ["Unnamed: 0", "리뷰\n(고객)", "Unnamed: 2", "분류"]
+    assert table[0] == ["Unnamed: 0", "리뷰\n(고객)", "Unnamed: 2", "분류"]
 
 
 def test_a_nul_is_no_end_of_a_table(tmp_path):
@@ -1110,7 +1115,7 @@ def test_a_pipe_or_utf16_in_its_place_is_refused(plain, tmp_path):
 def test_empty_and_repeated_values_of_options_are_told(plain, tmp_path):
     task = ["--task", "predict", "--model_name_or_path", plain, *CHEAP, "--text", "a"]
     for empty in (["--test_file", ""], ["--output_file="], ["--model_name_or_path", " "]):
-        check_error(run(*task, *empty), f"{empty[0].strip('=')}: its value is empty")
+        check_error(run(*task, *empty), f"{empty[0].strip('=')}: has no value")
     result = run(*task, "--text", "", "--batch_size", 1, "--batch_size", 2)
     assert result.code == 0 and "--batch_size: given 2 times; the last one counts" in result.err
 
@@ -1205,7 +1210,7 @@ def test_rows_with_scores_alone_may_follow_rows_with_labels(tmp_path):
 
 def test_the_column_that_is_predicted_is_told(plain, tmp_path):
     for name, told in (("댓글", 1), ("document", 0)):
-        path = write_jsonl(tmp_path / "a.jsonl", [{name: "글"}] * 2)
+        path = write_jsonl(tmp_path / "a.jsonl", [{name: "글"}] * (convbert.CHUNK + 1))
         result = predict(plain, "--test_file", path)
         assert result.err.count(f"texts from {name!r}") == told
 
@@ -1252,8 +1257,18 @@ def test_a_file_that_is_replaced_keeps_its_permissions(plain, tmp_path):
 def test_lines_may_end_as_on_old_macs(plain):
     found = lines_of(predict(plain, stdin="하나\r둘\r셋\r".encode()).out)
     assert [row["text"] for row in found] == ["하나", "둘", "셋"]
-    found = lines_of(predict(plain, stdin="하나\r둘\n셋\r\n".encode()).out)  # here it ends none
-    assert [row["text"] for row in found] == ["하나\r둘", "셋"]
+    for stdin in ("하나\r둘\n셋\r\n", "하나\r둘\n셋\r"):  # where others end them \r ends none
+        found = lines_of(predict(plain, stdin=stdin.encode()).out)
+        assert [row["text"] for row in found] == ["하나\r둘", "셋"]
+    found = lines_of(predict(plain, stdin="하나\n둘\r셋".encode()).out)
+    assert [row["text"] for row in found] == ["하나", "둘\r셋"]
+
+
+def test_a_test_file_that_is_not_scored_is_told(config, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(60)])
+    result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--test_file", path,
+                   "--no-test")
+    assert "--test_file: not used with --no-test" in result.err
 
 
 def test_the_shipped_classifier_is_scored_on_nsmc():
@@ -1295,6 +1310,7 @@ def test_a_label_that_the_scores_rule_out_is_told_with_its_line(config, tmp_path
     rows = [{"text": f"글 {i}", "label": i % 3, "scores": scores} for i in range(300)]
     result = run(*tuning(config, write_jsonl(tmp_path / "a.jsonl", rows), tmp_path / "run"))
     check_error(result, "is none of the classes 2, negative, positive")
+    assert re.search(r"a\.jsonl, line \d+: label '[01]' is none of", result.err)
 
 
 def test_a_score_beyond_all_numbers_is_told(tmp_path):
@@ -1323,13 +1339,16 @@ def test_random_weights_are_told_however_they_come(data, config, tmp_path):
     assert result.code == 0 and "random weights" not in result.err
 
 
-def test_scores_name_the_model_and_the_file(plain, tmp_path):
+def test_scores_name_the_model_and_the_file(plain, tmp_path, monkeypatch):
     path = write_csv(tmp_path / "a.csv", [("text", "label"), ("a", "0"), ("b", "1")])
-    result = run("--task", "evaluate", "--model_name_or_path", plain, *CHEAP, "--test_file", path,
-                 "--output_dir", tmp_path / "out")
+    shutil.copytree(plain, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    result = run("--task", "evaluate", "--model_name_or_path", "model", *CHEAP,
+                 "--test_file", "a.csv", "--output_dir", "out")
     scores = read_json(tmp_path / "out/eval_results.json")
     assert scores == json.loads(result.out)
-    assert (scores["model"], scores["test_file"]) == (str(plain), str(path))
+    assert (scores["classes"], scores["f1_of"]) == (["negative", "positive"], "positive")
+    assert (scores["model"], scores["test_file"]) == (str(tmp_path / "model"), str(path))
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
@@ -1341,8 +1360,11 @@ def test_a_model_whose_scores_are_no_softmax_is_refused(kind, plain, tmp_path):
         result = run("--task", "predict", "--model_name_or_path", folder, *CHEAP, "--text", "a")
         if problem_type == kind:
             check_error(result, f"problem_type {kind}")
-        else:
-            assert result.code == 0, result.err
+            mine = write_csv(tmp_path / "mine.csv", [("text", "label"), *shop_rows(30)])
+            result = run("--task", "finetune", "--model_name_or_path", folder, *CHEAP,
+                         "--max_steps", 1, "--train_file", mine, "--output_dir", tmp_path / "run")
+            assert "begins anew: classification head" in result.err
+        assert result.code == 0, result.err
 
 
 def test_weights_in_whole_numbers_are_refused(plain, tmp_path):
@@ -1352,3 +1374,93 @@ def test_weights_in_whole_numbers_are_refused(plain, tmp_path):
     weights["classifier.dense.weight"] = weights["classifier.dense.weight"].to(torch.int8)
     save_file(weights, folder / "model.safetensors")
     assert "whole numbers" in refusal(Classifier.from_pretrained, folder)
+
+
+def test_answers_do_not_replace_a_file_of_a_model(plain, tmp_path):
+    folder = shutil.copytree(plain, tmp_path / "model")
+    for name in ("model.safetensors", "config.json", "test.jsonl"):
+        before = (folder / name).read_bytes() if (folder / name).exists() else None
+        result = run("--task", "predict", "--model_name_or_path", plain, *CHEAP, "--text", "a",
+                     "--output_file", folder / name)
+        check_error(result, "is a file of a model")
+        assert before is None or (folder / name).read_bytes() == before
+    predict(folder, "--text", "a", "--output_file", folder / "answers.jsonl")
+    check_error(run("--task", "evaluate", "--model_name_or_path", folder, *CHEAP, "--test_file",
+                    SAMPLE / "ratings_test.txt", "--output_dir", folder), "or the model")
+
+
+@pytest.mark.parametrize("text", ["", "배우들 연기가 좋았다\n", "text,label\n"])
+def test_a_table_without_rows_is_refused_and_keeps_the_answers(text, plain, tmp_path):
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "out.jsonl").write_text("answers")
+    for task in (["--task", "predict", "--output_file", tmp_path / "out.jsonl"],
+                 ["--task", "evaluate", "--output_dir", tmp_path / "out"]):
+        result = run(*task, "--model_name_or_path", plain, *CHEAP, "--test_file",
+                     tmp_path / "a.csv")
+        check_error(result, "has no rows; the first line of a table names its columns")
+    assert (tmp_path / "out.jsonl").read_text() == "answers"
+
+
+def test_rows_of_several_lines_and_rows_of_nothing_are_told(plain, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"하나\n둘",x\n,\n셋,y\n"넷\n다섯\n여섯",y\n\n', encoding="utf-8")
+    result = predict(plain, "--test_file", path)
+    assert len(lines_of(result.out)) == 3
+    assert "2 rows hold line breaks, first lines 2 to 3; or is a quotation" in result.err
+    assert "1 rows of empty fields are left out" in result.err
+
+
+def test_quotation_marks_of_pandas_around_nsmcs_columns_are_told(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text('id\tdocument\tlabel\n1\t"좋다\n정말"\t1\n', encoding="utf-8")
+    assert "line 2: 2 fields" in (said := refusal(convbert.read_examples, path, ARGS))
+    assert "quotation marks are characters" in said
+
+
+def test_predictions_taken_for_labels_are_told(plain, tmp_path):
+    own = write_csv(tmp_path / "own.csv", [("text", "mine"), ("좋다", "negative")])
+    predict(plain, "--test_file", own, "--output_file", tmp_path / "answers.jsonl")
+    task = ["--task", "evaluate", "--model_name_or_path", plain, *CHEAP, "--output_dir",
+            tmp_path / "out", "--test_file"]
+    result = run(*task, tmp_path / "answers.jsonl")
+    assert "what predict has answered?" in result.err
+    result = run(*task, tmp_path / "answers.jsonl", "--label_column_name", "mine")
+    assert result.code == 0 and "what predict has answered?" not in result.err
+    own = write_csv(tmp_path / "own.csv", [("text", "정답"), ("좋다", "negative")])
+    assert "predicted_label" in lines_of(predict(plain, "--test_file", own).out)[0]
+
+
+def test_labels_without_weight_beside_scores_are_told(config, tmp_path):
+    rows = [{"text": text, "label": name, "scores": {"x": 0.5, "y": 0.5}}
+            for text, name in shop_rows(90)]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    result = tuned(config, path, tmp_path / "run", "--max_steps", 1)
+    assert "labels of rows that have scores, too, have no weight" in result.err
+    assert "no train row has the label '가격', '배송', '상품'" in result.err
+    result = tuned(config, path, tmp_path / "share", "--max_steps", 1, "--hard_label_share", 0.5)
+    assert "no weight" not in result.err and "no train row" not in result.err
+
+
+def test_a_class_without_a_row_to_score_is_told(config, tmp_path):
+    rows = [*shop_rows(90), ("드문 글", "희귀"), ("드문 말", "희귀")]
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *rows])
+    dev = write_csv(tmp_path / "dev.csv", [("text", "label"), *shop_rows(30, seed=1)])
+    result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--validation_file", dev,
+                   "--test_file", path)
+    assert "no dev row has the label '희귀'" in result.err and "no test row" not in result.err
+
+
+def test_an_unfinished_training_that_is_passed_over_is_told(plain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(convbert, "CLASSIFIER", plain)
+    Path("runs/finetune/checkpoint-6").mkdir(parents=True)
+    result = run("--task", "predict", *CHEAP, "--text", "a")
+    assert result.code == 0 and "runs/finetune: its training is not finished" in result.err
+
+
+def test_a_training_that_made_nothing_better_is_told(config, tmp_path):
+    path = write_csv(tmp_path / "a.csv", [("text", "label"), *shop_rows(60)])
+    worse = [{"eval_accuracy": 0.5 - n, "eval_loss": 1.0, "eval_samples": 9} for n in range(3)]
+    with mock.patch.object(convbert, "scores_of", side_effect=worse):
+        result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--no-test")
+    assert "no evaluation was better than that before the training" in result.err

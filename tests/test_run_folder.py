@@ -744,18 +744,16 @@ def test_a_run_that_would_delete_its_own_beginning_is_refused(data, tmp_path):
     options = [*without(command("mlm", data), "--config_name"), "--overwrite_output_dir"]
     for start in (tmp_path, tmp_path / "checkpoint-12"):
         code, _, err = train((*options, "--model_name_or_path", start), tmp_path)
-        assert code == 2 and "would delete the model to start from" in err
+        assert code == 2 and "would delete or replace" in err
     assert listing(tmp_path) == before
 
 
-def test_a_new_run_leaves_its_own_config_and_the_folder_of_another(data, tmp_path, reference):
-    """--config_name may lie in the output folder, and the model to start from in one below."""
+def test_a_new_run_leaves_its_own_config_and_the_folder_of_another(data, tmp_path):
+    """The model to start from may lie in a folder below."""
     options = command("mlm", data)
     shutil.copy(data / "config.json", tmp_path)
     own = (*without(options, "--config_name"), "--config_name", str(tmp_path / "config.json"))
-    crash((*own, "--overwrite_output_dir"), tmp_path, 8)
-    finish(own, tmp_path)
-    assert results(tmp_path)["metrics.jsonl"] == reference(options)["metrics.jsonl"]
+    refused((*own, "--overwrite_output_dir"), tmp_path, "would delete or replace", "config.json")
     finish(options, tmp_path / "below")
     more = ("--model_name_or_path", str(tmp_path / "below"), "--overwrite_output_dir")
     finish((*without(options, "--config_name"), *more), tmp_path)
@@ -873,6 +871,7 @@ def test_a_checkpoint_that_another_process_has_set_aside_is_passed_over(unfinish
     found = convbert.checkpoints(folder)
     (folder / "checkpoint-6").rename(folder / "checkpoint-6.damaged")
     assert convbert.last_state(found)[0].step == 3
+    assert (folder / "checkpoint-6.damaged").is_dir()
 
 
 def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
@@ -881,7 +880,7 @@ def test_run_without_a_readable_checkpoint_is_told(unfinished, tmp_path):
     for number in (3, 6):
         (folder / f"checkpoint-{number}/training_state.pt").write_bytes(b"")
     for _ in range(2):  # the second time, too: it must not begin anew
-        refused(options, folder, "no checkpoint can be read; --overwrite_output_dir")
+        refused(options, folder, "checkpoint-6: damaged (", "no other checkpoint can be read")
 
 
 def test_a_lack_of_memory_is_no_damage(unfinished, monkeypatch):
@@ -889,6 +888,89 @@ def test_a_lack_of_memory_is_no_damage(unfinished, monkeypatch):
     for error in (MemoryError("none left"), RuntimeError("DefaultCPUAllocator: not enough memory")):
         monkeypatch.setattr(torch, "load", mock.Mock(side_effect=error))
         refused(options, folder, "try a smaller --batch_size")
+
+
+def test_a_refused_or_finished_command_sets_nothing_aside(finished, tmp_path):
+    options, folder = finished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    half(folder / "checkpoint-12/training_state.pt")
+    before = listing(folder)
+    assert train((*options, "--seed", "7"), folder)[0] == 2
+    assert "finished" in train(options, folder)[2]
+    assert listing(folder) == before
+
+
+def test_a_finished_run_whose_model_is_gone_makes_it_again(finished, tmp_path):
+    options, folder = finished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    before = results(folder)
+    (folder / "model.safetensors").unlink()
+    assert "checkpoint-12" in finish(options, folder)
+    assert (folder / "model.safetensors").read_bytes() == before["model.safetensors"]
+
+
+def test_a_corpus_that_changes_while_it_is_read_is_another_one(data, tmp_path, monkeypatch):
+    """As one that a crawler is still writing: what was read is neither the old nor the new one."""
+    corpus = shutil.copy(data / "kowiki.txt", tmp_path / "corpus.txt")
+    options = command("mlm", data, "--corpus", corpus)
+    options = [*options[: options.index("--corpus")], *options[options.index("--corpus") + 2 :]]
+    original = convbert.corpus_rows
+
+    def grows(*arguments):
+        rows = original(*arguments)
+        with open(corpus, "a", encoding="utf-8") as file:
+            print("새 글이다.", file=file)
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convbert, "corpus_rows", grows)
+        crash(options, tmp_path / "run", 8)
+    refused(options, tmp_path / "run", "run of other corpus")
+
+
+@pytest.mark.parametrize("inside", ["checkpoint-3/corpus.txt", "checkpoint-6/config.json"])
+def test_what_a_run_reads_is_not_deleted_with_a_checkpoint(inside, unfinished, data, tmp_path):
+    options, folder = unfinished
+    folder = shutil.copytree(folder, tmp_path / "run")
+    name = "--corpus" if "corpus" in inside else "--config_name"
+    if name == "--corpus":
+        shutil.copy(data / "kowiki.txt", folder / inside)
+    options = [*options]
+    options[options.index(name) + 1] = folder / inside
+    refused((*options, "--overwrite_output_dir"), folder, "would delete", inside)
+
+
+def test_a_log_of_another_program_is_kept(data, tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("years of work\n")
+    refused(command("mlm", data), tmp_path, "metrics.jsonl")
+    log.write_text('{"step": 1, "loss": 9.0}\n')  # of a run that ended before its first checkpoint
+    finish(command("mlm", data), tmp_path)
+    assert steps(tmp_path) == list(range(1, 13))
+
+
+def test_settings_of_the_checkpoint_are_told(data, tmp_path):
+    options = [*command("finetune", data)]
+    more = ("--learning_rate", "0.01", "--eval_steps", "4")
+    crash((*options, *more), tmp_path, 8)
+    del options[options.index("--eval_steps") : options.index("--eval_steps") + 2]
+    errors = finish(options, tmp_path)
+    assert "learning_rate 0.01, as in the checkpoint" in errors
+    assert "eval_steps 4, as in the checkpoint" in errors and "max_steps" not in errors
+
+
+def test_a_test_file_that_is_not_used_makes_no_other_run(data, tmp_path):
+    options = command("finetune", data, "--no-test")
+    crash(options, tmp_path, 8)
+    at = options.index("--test_file")
+    assert "going on from" in finish([*options[:at], *options[at + 2 :]], tmp_path)
+
+
+def test_the_file_of_a_running_prediction_is_left_alone(data, tmp_path):
+    (tmp_path / "answers.jsonl.convbert-1.tmp").write_text("half of the answers")
+    (tmp_path / "config.json.convbert-1.tmp").write_text("of a killed run")
+    finish(command("mlm", data), tmp_path)
+    assert [path.name for path in tmp_path.glob("*.tmp")] == ["answers.jsonl.convbert-1.tmp"]
 
 
 @pytest.mark.parametrize("change", [
@@ -915,7 +997,8 @@ def test_processes_that_see_different_folders_are_refused(unfinished, tmp_path, 
     refused(options, folder, "must be one folder for all processes")
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "curves.png"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "curves.png",
+                                  "confusion_matrix.png"])
 def test_a_file_of_another_program_is_not_replaced(name, data, tmp_path):
     (tmp_path / name).write_text("years of work")
     refused(command("mlm", data), tmp_path, name)
@@ -972,7 +1055,7 @@ def test_code_in_a_checkpoint_is_never_run(write, data, tmp_path):
     for step in (3, 6):
         write(Harm(made), tmp_path / f"run/checkpoint-{step}/training_state.pt")
     status, _, err = train(options, tmp_path / "run")
-    assert status == 2 and "no checkpoint can be read" in err.splitlines()[-1]
+    assert status == 2 and "no other checkpoint can be read" in err.splitlines()[-1]
     assert not made.exists()
     write(Harm(made), tmp_path / "known")()["harm"].close()
     assert made.exists()  # so it would have been
