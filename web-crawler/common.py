@@ -99,10 +99,15 @@ def disk_faults(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {why}; the same command goes on from here") from None
 
 
+def sync(path: Path) -> None:
+    """Brings a file to the disk: some tell only here that there is no room for it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def give_name(temporary: Path, path: Path) -> None:
     """Puts a file that is whole in the place of path. It outlives a loss of power from here on."""
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
+    sync(temporary)
     os.replace(temporary, path)
     with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems sync none
         folder = os.open(path.parent, os.O_RDONLY)

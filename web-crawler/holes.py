@@ -250,7 +250,8 @@ AFTER_OPENING = re.compile(rf"(?<=[(（])(?:[\s,;·{GAP}])+")
 TORN_BRACKETS = re.compile(rf" ?[(（][^()（）]*{HOLE}[^()（）]*[)）]")  # what they say is no part
 BEFORE_CLOSING = re.compile(rf"(?<![\s,;{GAP}])[\s,;{GAP}]+(?=[)）])")
 DASH_ALONE = re.compile(rf" [-–—] ?{GAP}\s*$")  # 가 - {{소리|...}}
-DOUBLE_COMMA = re.compile(rf"[,;][\s{GAP}]*{GAP}[\s{GAP}]*(?=[,;])|,\s*(?=,)")
+LEFT_OUT = rf"\s*{GAP}[\s{GAP}]*"
+DOUBLED = re.compile(rf"[,;]{LEFT_OUT}(?=[,;.])|\.{LEFT_OUT}(?=\.)|,\s*(?=,)")
 BEFORE_STOP = re.compile(rf" ?{GAP} ?(?=[.,])")
 LABEL_ALONE = re.compile(rf"(?<=[(（,;])[^(),;:]{{1,20}}: ?{GAP}(?= ?[,;)）])")  # (발음: , 1950년)
 SLASH = re.compile(rf" ?/ ?{GAP}(?=[,;)）])|(?<=[(（]){GAP} ?/ ?")  # (영어: Garam / )
@@ -262,7 +263,7 @@ TORN = re.compile(  # what goes on after a quotation on lines of its own; or aft
     r"[^\S\n]*(?:(?P<quoting>이?라(?:고|는|며|면서)(?: |도 )"
     r"|고 (?:말하|말했|하였|했|적었|적혀|썼|밝|전했|주장하|주장했|물었|답하|답했|외쳤|평했|평하))"
     r"|(?:이다|이었다|였다|입니다|이며|이고)(?=[ .,])|(?:으로|를|등이) [가-힣]|등이다"
-    r"|(?:로|을|와|과) [가-힣](?=[^\n]*다[.,]))")  # words, too: 을 선거구
+    r"|(?:로|을|와|과) [가-힣](?=[^\n]*(?:[가-힣]\.|다,)))")  # words, too: 을 선거구
 SOME_TORN = re.compile(rf"\n{TORN.pattern}")
 
 
@@ -307,7 +308,7 @@ def mended(line: str) -> str:
         line = TORN_BRACKETS.sub("", line)
     line = BEFORE_CLOSING.sub("", line)
     line = DASH_ALONE.sub("", line)
-    line = BEFORE_STOP.sub("", DOUBLE_COMMA.sub("", line)).replace(GAP, "")
+    line = BEFORE_STOP.sub("", DOUBLED.sub("", line)).replace(GAP, "")
     if HOLE in line:
         line = " ".join(part for part in SENTENCE_END.split(line) if HOLE not in part)
     return " ".join(line.split())

@@ -297,9 +297,9 @@ def extract_stage(args: Namespace) -> dict:
     store = common.Store(args.store, "articles") if args.store else None
     content = hashlib.sha1(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     note = store.note() if store else {}
-    if store and not note and not store.is_empty() and not args.overwrite:
+    if store and not note and not store.is_empty():  # --from_store would take all that is in it
         raise UserError(f"--store {store.shown}: has a collection 'articles' that this program did "
-                        "not fill; name another database, or see --overwrite")
+                        "not fill; name another database")
     known = finished_text(path, origin, args.overwrite)
     if known and (not store or note == {"origin": content, "complete": True}):
         print(f"extract: {path} is there already")
@@ -535,9 +535,8 @@ def parse_options() -> Namespace:
         raise UserError(f"--date {args.date}: must be YYYYMMDD")
     if args.from_store and (args.store or args.dump):
         raise UserError("--from_store: goes with neither --store nor --dump")
-    if args.stage == "download" and (args.dump or args.from_store):
-        raise UserError("--stage download: goes with neither --dump nor --from_store, which need "
-                        "no download")
+    if args.stage in ("download", "vocab") and (args.dump or args.from_store or args.store):
+        raise UserError(f"--stage {args.stage}: goes with neither --dump, --from_store nor --store")
     downloads = args.stage in ("download", "all") and not (args.dump or args.from_store)
     if args.date and (args.dump or args.from_store or (downloads and is_file(args.url))):
         raise UserError(f"--date {args.date}: goes with no --dump, no --from_store and no --url of "
@@ -566,6 +565,8 @@ def main() -> None:
         stages = list(STAGES)[bool(args.dump or args.from_store) :]
     results = {}
     with common.locked(args.output_dir):
+        if "vocab" in stages:
+            vocabulary.check_place(args)
         for stage in stages:
             results[stage] = STAGES[stage](args)
             if stage == "download":

@@ -11,6 +11,7 @@ Source: github.com/e9t/nsmc (CC0), at the commit below.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -291,8 +292,9 @@ def leave_file(path: Path, data: bytes, source: str, args: Namespace,
     """
     temporary = names.enter_context(replacing(path))
     temporary.write_bytes(data)
+    common.sync(temporary)
     try:
-        read_reviews(temporary)
+        read_silently(temporary)
     except UserError as error:
         raise UserError(str(error).replace(str(temporary), source)) from None
     if path.exists() and path.read_bytes() != data and not args.overwrite:
@@ -331,7 +333,8 @@ def leave_reviews(archive: Archive, official: bool, args: Namespace, known: dict
     """
     path = args.output_dir / "reviews.txt"
     temporary = names.enter_context(replacing(path))
-    written, crawled = write_reviews(archive, temporary, read_reviews(test_file))
+    written, crawled = write_reviews(archive, temporary, read_silently(test_file))
+    common.sync(temporary)
     name = git_sha1(temporary.read_bytes())
     ours = not path.exists() or git_sha1(path.read_bytes()) in (name, known.get("git_sha1"))
     if not ours and not args.overwrite:
@@ -385,6 +388,12 @@ def read_reviews(path: Path) -> pandas.DataFrame:
     except convbert.UserError as error:
         raise UserError(str(error)) from None
     return pandas.DataFrame({"id": ids, "document": documents, "label": labels})
+
+
+def read_silently(path: Path) -> pandas.DataFrame:
+    """read_reviews() of a file that may have no name yet: main() warns of it once it has one."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return read_reviews(path)
 
 
 def tokens_of(documents: pandas.Series,
@@ -452,7 +461,8 @@ def store_reviews(tables: dict[str, pandas.DataFrame], args: Namespace) -> None:
     for split, table in tables.items():
         store = common.Store(args.store, f"nsmc_{split}")
         rows = {row["_id"]: row for row in table.rename(columns={"id": "_id"}).to_dict("records")}
-        others = [row["_id"] for row in store.read() if rows.get(row["_id"]) != row]
+        others = [row["_id"] for row in store.read()
+                  if not isinstance(row["_id"], str) or rows.get(row["_id"]) != row]
         if others and not args.overwrite:
             raise UserError(f"--store {store.shown}: nsmc_{split} has {len(others):,} reviews that "
                             f"are not in {split_path(split, args)}; see --overwrite")
@@ -510,14 +520,18 @@ def main() -> None:
     processor = tokenizer_json.load(args.vocab_file.read_bytes(), args.vocab_file)
     common.set_user_agent(args.contact)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    known = read_json(args.output_dir / "nsmc.json").get("reviews.txt")
+    record = args.output_dir / "nsmc.json"
+    described = read_json(record)
+    if described and not {"train", "reviews.txt"} & {*described} and not args.overwrite:
+        raise UserError(f"{record}: not made by this program, so not replaced without --overwrite")
+    known = described.get("reviews.txt")
     with common.locked(args.output_dir):
         made = make_files(args, known if isinstance(known, dict) else {})
         tables = {split: read_reviews(split_path(split, args)) for split in SPLITS}
         about = describe_splits(tables, processor, args)
         if made:
             about["reviews.txt"] = made
-        write_json(args.output_dir / "nsmc.json", about)
+        write_json(record, about)
     if args.store:
         store_reviews(tables, args)
 

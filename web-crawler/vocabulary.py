@@ -41,16 +41,10 @@ def vocab_stage(args: Namespace) -> dict:
     model. Raises UserError.
     """
     model = args.vocab_dir / "kowiki.model"
-    again = args.overwrite and args.stage == "vocab"
-    if model.exists() and not again:
+    if model.exists() and not makes_again(args):
         print(f"vocab: {model} is there already, and kept: models trained with it need it "
               "(else --stage vocab --overwrite)")
         return read_json(manifest(model))
-    for name in ("kowiki.vocab", "tokenizer.json", "tokenizer_config.json"):
-        file = args.vocab_dir / name
-        if file.exists() and not manifest(model).exists() and not again:
-            raise UserError(f"{file}: not made by this program, so not replaced without "
-                            "--stage vocab --overwrite; see --vocab_dir")
     texts = find_texts(args)
     print(f"vocab: made from {', '.join(map(str, texts))}")
     begin = time.monotonic()
@@ -69,6 +63,24 @@ def vocab_stage(args: Namespace) -> dict:
         with replacing(args.vocab_dir / name) as temporary:
             temporary.write_bytes(content)
     return about
+
+
+def makes_again(args: Namespace) -> bool:
+    """Whether a vocabulary that is there is to be replaced."""
+    return args.overwrite and args.stage == "vocab"
+
+
+def check_place(args: Namespace) -> None:
+    """UserError if files of others stand where a vocabulary is to be made."""
+    model = args.vocab_dir / "kowiki.model"
+    # A manifest of ours without the model is that of a run that was killed.
+    if model.exists() or makes_again(args) or "sha256" in read_json(manifest(model)):
+        return
+    for name in ("kowiki.vocab", "tokenizer.json", "tokenizer_config.json", "kowiki.model.json"):
+        file = args.vocab_dir / name
+        if file.exists():
+            raise UserError(f"{file}: there already, without {model.name}, so not replaced without "
+                            "--stage vocab --overwrite; see --vocab_dir")
 
 
 def find_texts(args: Namespace) -> list[Path]:
@@ -127,7 +139,7 @@ def train(texts: list[Path], size: int, count: int, seed: int) -> bytes:
 
 
 def sentences(texts: list[Path], count: int, seed: int) -> Iterator[bytes]:
-    """The lines that are not empty, or about `count` of them drawn at random; all if count is 0.
+    """The lines that are not blank, or about `count` of them drawn at random; all if count is 0.
 
     Raises UserError or OSError at once, where there is no text or it cannot be read: what is raised
     within the iterator reaches the user as a fault of SentencePiece.
@@ -141,20 +153,21 @@ def sentences(texts: list[Path], count: int, seed: int) -> Iterator[bytes]:
 
 
 def full_lines(texts: list[Path]) -> Iterator[bytes]:
-    """Yields the lines that are not empty, without their ends. UserError where one is not UTF-8.
+    """Yields the lines that are not blank, without their ends. UserError where one is not UTF-8.
 
     SentencePiece keeps ▅ for itself, and leaves out a line that has one: a blank takes its place.
     """
     for text in texts:
         with open(text, "rb") as lines:
             for number, line in enumerate(lines, 1):
+                line = line.rstrip(b"\r\n").replace("▅".encode(), b" ")
                 try:
-                    line.decode()
+                    blank = not line.decode().strip()
                 except UnicodeDecodeError:
                     raise UserError(f"{text}: line {number} is not UTF-8; if it is in cp949: "
                                     f"iconv -f cp949 -t utf-8 {text}") from None
-                if line := line.rstrip(b"\r\n"):
-                    yield line.replace("▅".encode(), b" ")
+                if not blank:
+                    yield line
 
 
 # ---- Normalisation -------------------------------------------------------------------------------

@@ -225,8 +225,8 @@ VARIABLES = set(words("""
     formatdate dateformat 전체주소 fullurl 성별 gender 문법 grammar 인터페이스 int 지역주소
     localurl 이름 ns 대체왼쪽 padleft 대체오른쪽 padright 문서번호 pageid 복수 복수형 plural
     스크립트경로 scriptpath 서버 server 서버이름 servername 스타일경로 stylepath 주소인코딩
-    urlencode 주소디코딩 urldecode bidi numberofwikis 위키잘못메시지 msgnw 원본 raw 나이 만나이
-    age 현재연도 경과년수 날짜차이"""))
+    urlencode 주소디코딩 urldecode bidi numberofwikis 위키잘못메시지 msgnw 나이 만나이 age
+    현재연도 경과년수 날짜차이"""))
 # Those of the reader's own time, and as part of an address.
 VARIABLES |= {name.replace("current", "local").replace("현재", "지역") for name in VARIABLES}
 VARIABLES |= {name + "e" for name in VARIABLES}

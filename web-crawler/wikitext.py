@@ -127,8 +127,7 @@ TITLES = set(TAGS) - set(words("""
 def strip_tags(text: str) -> str:
     """The text without comments and tags, and without what the dropped ones hold."""
     text = MIXED_TEMPLATE.sub(" {{", text)
-    if "{{su" in text or "{{Su" in text or "첨자" in text:
-        text = AFTER_TEMPLATE.sub(r"\1 ", BASE_TEMPLATE.sub("_{{", text))
+    text = AFTER_TEMPLATE.sub(r"\1 ", BASE_TEMPLATE.sub("_{{", text))
     if any(word in text for word in ("sup", "Sup", "SUP", "첨자")):
         text = BOTH.sub(both, text)
     if "<" not in text:
@@ -301,8 +300,12 @@ def kind_of_note(mark: re.Match[str]) -> str:
 
 
 # ---- 3. Sections ---------------------------------------------------------------------------------
-# A template may follow, as an anchor does.
-HEADING = re.compile(rf"^(={{1,6}})(.+?)\1(?:[ \t{GAP}{LOST}]|{{{{[^{{}}\n]*}}}})*$", re.M)
+FILE_OR_CATEGORY = "(?:파일|그림|file|image|분류|category) ?:"
+# What may follow a heading: an anchor, a picture or a category. Each may hold another.
+TEMPLATE_BEHIND = r"\{\{(?:[^{}\n]|\{\{[^{}\n]*\}\})*\}\}"
+LINK_BEHIND = rf"\[\[{FILE_OR_CATEGORY}(?:[^\[\]\n]|\[\[[^\[\]\n]*\]\])*\]\]"
+HEADING = re.compile(
+    rf"^(={{1,6}})(.+?)\1(?:[ \t{GAP}{LOST}]|{TEMPLATE_BEHIND}|{LINK_BEHIND})*$", re.I | re.M)
 TITLE_PARTS = re.compile(r" 및 |(?<=[가-힣])[와과] | ?[·,/] ?")  # 각주 및 출처
 
 
@@ -600,10 +603,12 @@ MIDDLE = {tokens.TemplateParamSeparator: BAR, tokens.WikilinkSeparator: BAR,
           tokens.TemplateParamEquals: EQUALS}  # fmt: skip
 CLOSE = {tokens.TemplateClose: template, tokens.WikilinkClose: link,
          tokens.ArgumentClose: lambda inner: GAP,
-         tokens.ExternalLinkClose: lambda inner: inner.partition(BAR)[2] or inner}  # fmt: skip
+         tokens.ExternalLinkClose: lambda inner: inner.partition(BAR)[2] or inner.rstrip(BAR)}
 
 BRACKETS = re.compile(r"\{\{|\}\}|\[\[|\]\]")
-IN_A_LINK = re.compile(r"\[(?<!\[\[)([^\[\]\n]{1,200})\](?=\]\])")  # [[가|나[다]]]
+NO_BRACKET = r"[^\[\]\n]"
+IN_A_LINK = re.compile(  # [[가|나[다]]]
+    rf"(\[\[{NO_BRACKET}+(?:\[{NO_BRACKET}*\]{NO_BRACKET}*)*)\[({NO_BRACKET}+)\](?=\]\])")
 # One bracket too few, at either end; no longer than a line, so the time stays linear.
 TOO_FEW = [
     (re.compile(r"\[\[([^\[\]\n]{1,200})\](?!\])"), r"[[\1]]"),
@@ -740,8 +745,7 @@ def lines_of(text: str) -> list[str]:
     text = BULLET.sub("", text)
     text = PLAIN_LINK.sub(lambda match: match[2] or match[1], text)  # most links, ten times as fast
     if BRACKETS.search(text):
-        if "]]]" in text:
-            text = IN_A_LINK.sub(r"&#91;\1&#93;", text)
+        text = IN_A_LINK.sub(r"\1&#91;\2&#93;", text)
         for pattern, whole in TOO_FEW:
             text = pattern.sub(whole, text)
         text = expand(text)
@@ -751,7 +755,6 @@ def lines_of(text: str) -> list[str]:
 
 
 # ---- 8. Plain text -------------------------------------------------------------------------------
-FILE_OR_CATEGORY = "(?:파일|그림|file|image|분류|category) ?:"
 BROKEN_LINK = re.compile(rf"\[\[[: ]*{FILE_OR_CATEGORY}[^\n]*|\[\[(?:[^\[\]|\n]*\|)?", re.I)
 # What stands in no text: rows of a table that never ends, and links to files without their [[.
 # Prose may begin alike: "그림: 김철수". So a bar, a ]] or the ending of a file has to follow.
@@ -764,7 +767,8 @@ ENTITY = re.compile(r"&(?:#(?:\d+|[xX][0-9a-fA-F]+)|[A-Za-z][A-Za-z0-9]*);")
 WORDED = re.compile(r"\w")
 REMNANT = re.compile(
     rf"{{{{+|}}}}+|\[\[+|\]\]+|{LESS}/?[Rr][Ee][Ff](?![A-Za-z])[^{LESS}<>\n]*>?")
-ELISION = re.compile(r"'''(?<=[A-Za-z]''')(?=[A-Za-zÀ-ÿ][^'\n]*''(?!'))")  # L'''Avventura''
+# L'''Avventura''. Where apostrophes stand before these, they may end what those begin.
+ELISION = re.compile(r"^([^'\n]*[A-Za-z])'''(?=[A-Za-zÀ-ÿ][^'\n]*''(?!'))", re.M)
 CODE_LINES = re.compile(r"^(?:[ \t][^\n]*(?:\n|\Z))+", re.M)
 CODE_SIGN = re.compile(rf"[←→─-╿=;{{}}\\_{LESS}]|[A-Za-z]\w*[\[(]|^\s*(?://|#|--|\$|>)|\+-|--")
 SENTENCE = re.compile(r"\s*[\w\"'“‘《〈「『(].*[가-힣][.!?]['\"”’」』)]*\s*")
@@ -791,7 +795,7 @@ def tidy(text: str) -> list[str]:
         text = BROKEN_LINK.sub("", re.sub(r"\{\{[^\n]*", HOLE, text))
     text = RESIDUE.sub("", text)  # while entities are spelt: a bar that one stands for is text
     if "''" in text:
-        text = ELISION.sub("''''", text)
+        text = ELISION.sub(r"\1''''", text)
         text = re.sub(r"''+", lambda quotes: "'" if len(quotes[0]) == 4 else "", text)
     if "&" in text:
         text = INVISIBLE_ENTITY.sub("", ENTITY.sub(character, text))

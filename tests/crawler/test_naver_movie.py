@@ -729,6 +729,25 @@ def test_run_killed_between_renames_leaves_no_mixture(files, at_hand, monkeypatc
     assert {name: (at_hand.out / name).read_bytes() for name in new} == new
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc on this system")
+@pytest.mark.parametrize("last", ["ratings_train.txt.tmp", "ratings_test.txt.tmp",
+                                  "reviews.txt.tmp"])
+def test_disk_that_tells_late_that_it_is_full_leaves_the_old_files(last, at_hand, monkeypatch):
+    real = os.fsync
+
+    def fsync(number):
+        if os.readlink(f"/proc/self/fd/{number}").endswith(last):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(number)
+
+    check_success(at_hand(layout()))
+    before = {path.name: path.read_bytes() for path in at_hand.out.iterdir()}
+    monkeypatch.setattr(os, "fsync", fsync)
+    new = {TRAINING: table_of(8), TEST: table_of(4)}
+    check_error(at_hand(layout(**new), "--overwrite"), last, "No space left")
+    assert {path.name: path.read_bytes() for path in at_hand.out.iterdir()} == before
+
+
 # ---- Files that are there, files of one's own
 
 def local(folder, *more, train=SAMPLE / "ratings_train.txt", test=SAMPLE / "ratings_test.txt"):
@@ -823,8 +842,16 @@ def test_file_of_others_is_not_replaced(name, tmp_path, other):
     assert (folder / name).read_bytes() != other.read_bytes()
 
 
+def test_record_of_others_is_not_replaced(tmp_path):
+    (tmp_path / "nsmc.json").write_text('{"mine": 1}')
+    check_error(local(tmp_path), "nsmc.json", "--overwrite")
+    assert os.listdir(tmp_path) == ["nsmc.json"]
+    assert (tmp_path / "nsmc.json").read_text() == '{"mine": 1}'
+    check_success(local(tmp_path, "--overwrite"))
+
+
 def test_record_of_the_last_run_that_is_none_does_no_harm(server, tmp_path):
-    for text in ('{"reviews.txt": 5}', "[]", "{"):
+    for text in ('{"reviews.txt": 5}', "[]", "{", ""):
         (tmp_path / "nsmc.json").write_text(text)
         check_success(fetch(server, tmp_path))
 
@@ -856,6 +883,15 @@ def test_a_file_in_cp949_is_read_and_said(tmp_path):
         (tmp_path / name).write_bytes("".join(known).encode(encoding))
     found = naver_movie.read_reviews(tmp_path / "b.txt")
     assert found.equals(naver_movie.read_reviews(tmp_path / "a.txt")) and len(found) > 300
+
+
+def test_warning_names_a_file_that_stays(tmp_path):
+    mine, folder = tmp_path / "mine.txt", tmp_path / "out"
+    mine.write_bytes("id\tdocument\tlabel\n1\t가\t1\n2\t나\t0\n".encode("cp949"))
+    result = check_success(local(folder, train=mine, test=mine))
+    assert ".tmp" not in result.err
+    for name in (TRAINING, TEST):
+        assert f"{folder / name}: not UTF-8; read as cp949" in result.err
 
 
 def test_line_ends_of_windows_change_nothing(tmp_path):
@@ -992,6 +1028,16 @@ def test_database_that_cannot_have_one_file_gets_none(store):
     check_success(store([("1", "가", 1)], [("2", "나", 0)]))
     check_error(store([("1", "가", 1), ("3", "다", 0)], [("4", "라", 0)]), "nsmc_test has 1 review")
     assert store.stored() == [[("1", "가", 1)], [("2", "나", 0)]]
+
+
+def test_review_of_others_with_any_id_is_told_and_goes_by_overwrite(store, mongo):
+    rows = [("1", "가", 1)]
+    check_success(store(rows, rows))
+    others = [{"_id": {"a": 1}}, {"_id": 5, "document": "나"}]
+    common.Store(mongo.uri, "nsmc_train").update(others)
+    check_error(store(rows, rows), "nsmc_train has 2 reviews")
+    check_success(store(rows, rows, "--overwrite"))
+    assert store.stored() == [rows, rows]
 
 
 def test_rows_with_the_same_id_are_told(store):

@@ -253,6 +253,7 @@ def test_no_line_is_left_out(line, times, corpus):
 # ---- Faults
 
 @pytest.mark.parametrize("text, why", [("", "no text"), ("\n\n", "no text"),
+                                       (" \n\u3000\n▅\n", "no text"),
                                        ("가나\n" * 20, "2000 pieces (Vocabulary size too high")])
 def test_vocabulary_beyond_the_text_is_told(text, why, corpus):
     (corpus / "kowiki.txt").write_text(text, encoding="utf-8")
@@ -276,14 +277,31 @@ def test_text_that_is_not_there_is_told(corpus):
     check_error(vocab(corpus), "kowiki.txt", "--stage extract")  # reviews alone are not the default
 
 
-@pytest.mark.parametrize("name", ["kowiki.vocab", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("name", ["kowiki.vocab", "tokenizer.json", "tokenizer_config.json",
+                                  "kowiki.model.json"])
 def test_file_of_others_is_not_replaced(name, corpus):
-    (corpus / name).write_text("mine")
-    check_error(vocab(corpus), name, "--stage vocab --overwrite")
+    (corpus / name).write_text('{"mine": 1}')
+    check_error(vocab(corpus), name, "there already, without kowiki.model",
+                "--stage vocab --overwrite")
     assert sorted(os.listdir(corpus)) == sorted([name, "kowiki.txt"])
-    assert (corpus / name).read_text() == "mine"
+    assert (corpus / name).read_text() == '{"mine": 1}'
     check_success(vocab(corpus, "--overwrite"))
-    assert (corpus / name).read_bytes()[:4] != b"mine"
+    assert b"mine" not in (corpus / name).read_bytes()[:9]
+
+
+def test_file_beside_a_manifest_of_others_is_not_replaced(corpus):
+    (corpus / "kowiki.model.json").write_text("{}")
+    (corpus / "tokenizer.json").write_text("mine")
+    check_error(vocab(corpus), "tokenizer.json", "there already, without kowiki.model")
+    assert (corpus / "tokenizer.json").read_text() == "mine"
+
+
+def test_file_of_others_is_told_before_the_first_stage(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("mine")
+    result = run(kowiki, "--dump", SAMPLE / "kowiki-sample.xml", "--processes", 1,
+                 "--output_dir", tmp_path, "--vocab_dir", tmp_path)
+    check_error(result, "tokenizer.json", "there already, without kowiki.model")
+    assert os.listdir(tmp_path) == ["tokenizer.json"]
 
 
 def test_text_in_another_encoding_is_told_with_its_line(corpus):

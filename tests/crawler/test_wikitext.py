@@ -134,6 +134,9 @@ LINES = {  # one line of wikitext -> one line of text
     "written brackets": ("print()와 f( )는 (, )이다.", "print()와 f는이다."),
     "leading comma": ("홍길동({{음성|a}}, 1950년 ~ )은", "홍길동(1950년 ~)은"),
     "comma between": ("가(나, {{음성|a}}, 다)는", "가(나, 다)는"),
+    "comma before a stop": ("가, {{lang|en|}}. 나이고; {{음성|a}}. 다이다.", "가. 나이고. 다이다."),
+    "stop before a stop": ("끝. http://a.b/c. 다음.<ref>a</ref>. 김 Jr. {{음성|b}}, 1950년.",
+                           "끝. 다음. 김 Jr., 1950년."),
     "comma in a sentence": ("가 , 나 {{음성|a}} , 다", "가 , 나, 다"),
     "label alone": ("가람(발음: {{음성|a}}, 한자: {{lang|zh|}}, 1950년 ~ )은", "가람(1950년 ~)은"),
     "slash": ("가람({{lang-en|a}} / {{음성|b}})과 강({{음성|b}}/江)", "가람(영어: a)과 강(江)"),
@@ -751,6 +754,11 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
     },
     "a template behind a heading": {
         "anchor": ("== 봄 == {{앵커|가}}\n글.\n== 각주 =={{각주}}\n책.", ["봄", "글."]),
+        "template in it": ("== 봄 == {{앵커|{{b}}|{{c|d}}}}\n글.", ["봄", "글."]),
+        "picture": ("== 개요 == [[파일:a.jpg|섬네일|[[가|나]] 다]] [[File:b.png]]\n글이다.",
+                    ["개요", "글이다."]),
+        "category": ("글.\n== 각주 == [[분류:가]]\n* 책", ["글."]),
+        "link": ("= 가 = [[나]]\n글.", ["= 가 = 나", "글."]),
     },
     "a template keeps what its argument says": {
         "link with an equals sign": (
@@ -774,6 +782,10 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
         "brackets in a label": (
             "[[파일:A.jpg|섬네일|홍길동[洪]]]본문이다. [[가|나[다]]]이다.",
             ["본문이다. 나[다]이다."]),
+        "more brackets in a label": (
+            "[[파일:A.jpg|섬네일|홍길동[洪] 나[吉]]]본문이다. [[[가]]]이고 [[가[나]]]이다.",
+            ["본문이다. [가]이고 가[나]이다."]),
+        "brackets of half a link": ("글.\n[분류:가]]]\n[분류:시조| ]]]]", ["글."]),
         "address in a long caption": (
             f"[[파일:A.jpg|섬네일|{'긴 ' * 100}[http://a.b 설명]]]홍길동은 왔다.",
             ["홍길동은 왔다."]),
@@ -786,6 +798,8 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
             "전화는 Tel:02-123-4567 이다. 예는 urn:isbn:0451450523 이다. [sip:a@b.c 나]이다.\n"
             "[[분류:가]]",
             ["전화는 Tel:02-123-4567 이다. 예는 urn:isbn:0451450523 이다. 나이다."]),
+        "of no host, a blank for a label": ("전화 [tel:02-123 ]로 걸라.\n[[분류:가]]",
+                                            ["전화 tel:02-123로 걸라."]),
         "without a link beside it": ("전화는 Tel:02-123-4567 이다. 글은 git://a.b/c.git 에 있다.",
                                      ["전화는 Tel:02-123-4567 이다."]),
     },
@@ -812,6 +826,10 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                            ["갑 선거구", "을 선거구", "과 대표", "로 스쿨", "와 이어"]),
         "goes on with a sentence": ("* 가\n* 나\n을 말한다. 뒤이다.\n* 다\n등이 있다", ["가", "나",
             "뒤이다.", "다"]),
+        "goes on with another ending": ("구성원은\n* 가\n* 나\n을 포함함.",
+                                        ["구성원은", "가", "나"]),
+        "begins an item with commas": ("* 갑 선거구: 가동, 나동\n* 을 선거구: 다동, 라동",
+                                       ["갑 선거구: 가동, 나동", "을 선거구: 다동, 라동"]),
     },
     "the Americas": {
         "section": ("글.\n== 미주 ==\n미국이 있다.\n== 출전 ==\n책.",
@@ -822,6 +840,10 @@ KINDS = {  # kind -> {instance: (wikitext, lines of text)}
                                   ["가나다라마바"]),
         "elision": ("L'''Avventura''는 영화이다. '''굵은 ''글'' 씨'''와 L'''b'''이다.",
                     ["L'Avventura는 영화이다. 굵은 글 씨와 Lb이다."]),
+        "no elision": (
+            "'''Mac'''OS ''X''는 글이다.\n\n'''i'''Phone과 ''iPad''\n\n"
+            "'''R'''hythm and '''B'''lues는 ''장르''이다.",
+            ["MacOS X는 글이다.", "iPhone과 iPad", "Rhythm and Blues는 장르이다."]),
     },
 }  # fmt: skip
 
@@ -1090,7 +1112,8 @@ REPEATED = [
     "]]", "&lt;", "\n ", "\n x=1", "\n: <math>x</math>\n이다", "<math>\\frac</math>\n", "{[",
     "{[[", "_", "\n----", "\n;a :", "<Big>", "<", "<br", "/ref>", "ref>", "[[파일:a|",
     "{{lang|en|", "{{a}", "[[a]", "<pre>", "<math>{", '"', "《", "{{{a|", "|", "=", "\t",
-    "가 {{x}}는", "{{x}}, ", "<!-- -->", "\n==a==", "\n=a", "[//", "(a: {{x}}, "]
+    "가 {{x}}는", "{{x}}, ", "<!-- -->", "\n==a==", "\n=a", "[//", "(a: {{x}}, ", "={{b}}",
+    "={{={{a}}", "=[[파일:a[[b]]", "[[a[b]", "a'''b", "{{음성}}", "가. {{음성|a}}"]
 
 
 def seconds(text):
