@@ -228,7 +228,7 @@ class ConvBertConfig:
             path = path / "config.json"
         try:
             values = json.loads(path.read_text(encoding="utf-8-sig"))
-            if values.get("model_type", "convbert").partition("-")[0] != "convbert":
+            if str(values.get("model_type") or "convbert").partition("-")[0] != "convbert":
                 raise UserError("not a ConvBERT model's")
             names = [item.name for item in fields(cls)]
             needed = names[: names.index("pad_token_id") + 1]
@@ -600,7 +600,7 @@ class ConvBertPreTrainedModel(nn.Module):
         names = {name.removeprefix("convbert."): name for name in model.tensors()}
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
         weights = {names.get(k, k): v for k, v in weights.items()}
-        if saved.id2label != model.config.id2label:
+        if saved.id2label != model.config.id2label or not usual:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
         missing = [name for name in names.values() if name not in weights]
         has_head = hasattr(model, "convbert")
@@ -626,7 +626,9 @@ class ConvBertPreTrainedModel(nn.Module):
 
     def tensors(self) -> dict[str, Tensor]:
         """What a model folder holds by name: parameters, and the buffers that a kernel may have."""
-        return dict(itertools.chain(self.named_parameters(), self.named_buffers()))
+        named = itertools.chain(self.named_parameters(), self.named_buffers())
+        kept = self.state_dict()  # without buffers that are not persistent
+        return {name: tensor for name, tensor in named if name in kept}
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Writes config.json and model.safetensors.  Each is whole at every moment.
@@ -1341,8 +1343,8 @@ def finetune(args: Namespace) -> None:
         model.load_state_dict(progress.best["model"])
         scores = {"dev_accuracy": progress.best["eval_accuracy"], "step": progress.best["step"]}
         if progress.best["step"] == 0:
-            print("no evaluation was better than that before the training: the model is saved as "
-                  "it was then", file=sys.stderr)
+            print("training made nothing better; the saved model is the one from before it",
+                  file=sys.stderr)
         if "test" in parts:
             kept = Path(args.test_file or args.output_dir / "test.jsonl")
             scores |= score("test", model) | about_classes(names)
@@ -1360,9 +1362,9 @@ def say_cut(cut: int, count: int, what: str, args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Scores a fine-tuned model on a test file."""
-    if (any((args.output_dir / name).exists() for name in ("metrics.jsonl", "train_results.json"))
-            or is_same_file(args.output_dir, args.model_name_or_path)):
-        raise UserError(f"--output_dir {args.output_dir}: holds a training or the model; name "
+    path = args.output_dir / "eval_results.json"
+    if is_of_model(path) or path.with_name("metrics.jsonl").exists():
+        raise UserError(f"--output_dir {args.output_dir}: holds a training or a model; name "
                         "another folder")
     args.output_dir.mkdir(parents=True, exist_ok=True)
     model, tokenizer = make_model(ConvBertForSequenceClassification, args)
@@ -1374,7 +1376,6 @@ def evaluate(args: Namespace) -> None:
     scores |= about_classes(model.config.id2label)
     scores |= {"model": os.path.abspath(args.model_name_or_path),
                "test_file": os.path.abspath(args.test_file)}
-    path = args.output_dir / "eval_results.json"
     write_json(path, scores)
     print(f"scores: {path}", file=sys.stderr)
     print(json.dumps(scores, ensure_ascii=False))
@@ -1570,7 +1571,7 @@ def read_csv(path: Path | str, lines: Iterable[str], header: str) -> Iterator[tu
             raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
                             f"put quotation marks around a text that holds {mark}, and do not end "
                             f"a line with {mark}")
-        if len(values) < len(names) and nsmc:
+        if len(values) < len(names) and nsmc and '"' in "".join(values):
             raise UserError(f"{path}, line {line}: {len(values)} fields, but {len(names)} columns; "
                             "with the columns of NSMC a row is one line, and quotation marks are "
                             "characters: if yours are not, rename the columns")
@@ -1595,7 +1596,7 @@ def csv_rows(path: Path | str, lines: Iterable[str],
     """
     csv.field_size_limit(2**31 - 1)
     told = False
-    tall: list[str] = []  # rows of several lines
+    tall: list[tuple[int, int]] = []  # (lines beyond the first, number of the first) of a row
     lines = (line := text.replace("\0", "\ufffd") for text in lines)  # Python 3.10 takes no NUL
     reader = csv.reader(lines, strict=True, **form)
     while True:
@@ -1617,11 +1618,12 @@ def csv_rows(path: Path | str, lines: Iterable[str],
             raise UserError(f"{path}, line {first}: a quotation mark opens a field that holds a "
                             "tab; double it, or quote the field")
         if reader.line_num > first:
-            tall.append(f"lines {first} to {reader.line_num}")
+            tall.append((reader.line_num - first, first))
         yield first, fields
     if tall:
-        print(f"{path}: {len(tall):,} rows hold line breaks, first {tall[0]}; or is a quotation "
-              "mark too many?", file=sys.stderr)
+        more, first = max(tall)
+        print(f"{path}: rows with line breaks: {len(tall):,}.  Is the longest, lines {first} to "
+              f"{first + more}, one row, or is a quotation mark too many?", file=sys.stderr)
 
 
 def unquoted(text: str) -> str:
@@ -1667,7 +1669,8 @@ def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -
             told.add((text, label, soft))
             found = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
             print(f"{path}: texts from {text!r}, labels from {found}", file=sys.stderr)
-            if label == "label" and "score" in columns and not args.label_column_name:
+            score = rows[0][1].get("score")  # predict writes JSON, so that its own is a float
+            if label == "label" and type(score) is float and not args.label_column_name:
                 print(f"{path}: is its label what predict has answered?  --label_column_name names "
                       "another column", file=sys.stderr)
         for line, row in rows:
@@ -1757,7 +1760,7 @@ def class_targets(examples: list[Example], names: dict[int, str],
     if hard_share and not both:
         print("--hard_label_share: not used, since no row has a label and scores", file=sys.stderr)
     if both and not hard_share:
-        print("labels of rows that have scores, too, have no weight; see --hard_label_share",
+        print("of rows with a label and scores only the scores count; see --hard_label_share",
               file=sys.stderr)
     if not any(row.scores for row in examples):
         return torch.tensor([numbers[row.label] for row in examples])
@@ -1848,10 +1851,10 @@ def describe_parts(args: Namespace, parts: dict[str, list[Example]],
         weighed = which != "train" or args.hard_label_share
         seen = {name for row in rows for name in row.scores}
         seen |= {row.label for row in rows if weighed or not row.scores}
-        lost = {numbers[name] for name in labels} - {numbers.get(name) for name in seen}
-        if lost:
-            shown = ", ".join(repr(names[number]) for number in sorted(lost)[:20])
-            print(f"no {which} row has the label {shown}", file=sys.stderr)
+        if lost := {numbers[name] for name in labels} - {numbers.get(name) for name in seen}:
+            shown = ", ".join(repr(names[number]) for number in sorted(lost)[:5])
+            print(f"classes without a {which} row: {len(lost)} of {len(names)} ({shown}"
+                  f"{', ...' if len(lost) > 5 else ''})", file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
         print(f"classes of very unequal size: {listed}", file=sys.stderr)
@@ -1949,8 +1952,6 @@ def decoded(line: bytes) -> tuple[str, str]:
 RESULTS = ("config.json", "model.safetensors", "eval_results.json", "train_results.json",
            "test.jsonl", Tokenizer.FILE, "tokenizer.json", "tokenizer_config.json", "curves.png",
            "confusion_matrix.png")
-FINISHED = "train_results.json"
-STEP = b'{"step": '  # so a line of metrics.jsonl begins
 FREE = {  # options that may differ between two parts of a run; the model itself is compared
     "config_name", "size", "device", "num_threads", "output_dir", "overwrite_output_dir", "resume",
     "logging_steps", "save_steps", "save_total_limit", "given", "contents"}
@@ -2015,9 +2016,10 @@ def is_same_file(path: Path | str, other: Path | str | int) -> bool:
 
 
 def is_of_model(path: Path) -> bool:
-    """Whether a file is one that a model folder has, in such a folder."""
-    names = (*RESULTS, "metrics.jsonl", "pytorch_model.bin")
-    return path.name in names and path.with_name("config.json").exists()
+    """Whether a path names a file of a model folder."""
+    weights = ("model.safetensors", "pytorch_model.bin")
+    names = {*RESULTS, *weights, "metrics.jsonl"}
+    return path.name in names and any(path.with_name(name).exists() for name in weights)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -2068,9 +2070,10 @@ class RunFolder:
         args, here, found = self.args, f"--output_dir {self.path}", checkpoints(self.path)
         if found and args.resume and not args.overwrite_output_dir:
             progress, weights, moments, damaged = last_state(found)
-            settle_length(args, model.config, batches_per_epoch, progress.options)
+            taken = settle_length(args, model.config, batches_per_epoch, progress.options)
             compare_options(progress.options, run_options(args, model.config, optimizer), here)
-            if all((self.path / name).exists() for name in ("model.safetensors", FINISHED)):
+            ended = ("model.safetensors", "train_results.json")
+            if all((self.path / name).exists() for name in ended):
                 print(f"{self.path}: finished; --overwrite_output_dir starts anew", file=sys.stderr)
                 raise SystemExit(0)
             try:
@@ -2079,7 +2082,8 @@ class RunFolder:
             except (RuntimeError, ValueError, TypeError, KeyError) as error:
                 raise UserError(f"{here}: of another model or optimizer ({brief(error)}); choose "
                                 "another folder, or --overwrite_output_dir") from None
-            print(f"going on from {self.path}/checkpoint-{progress.step}", file=sys.stderr)
+            print(f"going on from {self.path}/checkpoint-{progress.step}", *taken, sep="; ",
+                  file=sys.stderr)
             if args.device.type != "cpu":
                 print("a GPU may sum in another order: the run goes on, but not to the byte",
                       file=sys.stderr)
@@ -2105,7 +2109,7 @@ class RunFolder:
         names = {path.name for path in found}
         names |= {name for name in RESULTS if (self.path / name).exists()}
         log = self.path / "metrics.jsonl"
-        if log.exists() and not (log.read_bytes() or STEP).startswith(STEP):  # of another program
+        if log.exists() and not re.match(rb'{"step": |\Z', log.read_bytes()):  # another program's
             names.add(log.name)
         if names and not self.args.overwrite_output_dir:
             raise UserError(f"--output_dir {self.path} holds {min(names)}: choose another folder, "
@@ -2127,15 +2131,14 @@ class RunFolder:
                                 f"{path}, which it reads: choose another folder")
 
     def clear(self, found: list[Path], damaged: list[tuple[Path, str]]) -> None:
-        """Puts out of the way what would be in it."""
+        """Deletes what killed processes and an overwritten run left, sets damaged ones aside."""
         for name in RESULTS:  # of a process that was killed
             for path in self.path.glob(f"{name}.convbert-*.tmp"):
                 path.unlink()
         for folder, why in damaged:
-            if folder.exists():  # no other run was faster
-                shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
-                folder.rename(f"{folder}.damaged")
-                print(f"{folder}: damaged, set aside ({why})", file=sys.stderr)
+            shutil.rmtree(f"{folder}.damaged", ignore_errors=True)  # of the last time
+            folder.rename(f"{folder}.damaged")
+            print(f"{folder}: damaged, set aside ({why})", file=sys.stderr)
         if self.args.overwrite_output_dir:
             for folder in found:
                 shutil.rmtree(folder)
@@ -2201,7 +2204,7 @@ class RunFolder:
         temporary.rename(self.path / f"checkpoint-{progress.step}")
         flush_folder(self.path)
         for old in checkpoints(self.path)[: -self.args.save_total_limit]:
-            shutil.rmtree(old, ignore_errors=os.name == "nt")  # it keeps what others read
+            shutil.rmtree(old, ignore_errors=True)  # NFS and Windows keep what others read
 
     def leave(self, heard: list[signal.Signals], step: int) -> NoReturn:
         """Ends the program by a signal, after a checkpoint."""
@@ -2259,9 +2262,9 @@ def run_options(args: Namespace, config: ConvBertConfig, optimizer: Optimizer) -
 
 
 def contents_of(args: Namespace) -> dict[str, str]:
-    """What the files of a run hold, as hashes: they may move, and none may change while it is read.
+    """Hashes of what the files of a run hold, since files may move.
 
-    So this comes before they are read.
+    It is called before they are read: a file that changes meanwhile then counts as another one.
     """
     start = ("model.safetensors", "pytorch_model.bin") if args.model_name_or_path else ()
     files = {"vocab_file": [vocabulary_of(args)], "corpus": args.corpus or [],
@@ -2283,7 +2286,8 @@ def file_sha256(path: Path | str) -> str:
 def compare_options(old: dict[str, Any], new: dict[str, Any], here: str) -> None:
     """UserError where it is another run; a line where it is the same, but no longer to the byte."""
     old = {"model_name_or_path": ""} | old  # checkpoints of before lack it for random weights
-    different = [name for name in new if name in old and old[name] != new[name]]
+    different = [name for name in new if name in old and old[name] != new[name]
+                 and (name != "test_file" or new["test"])]  # --no-test reads none
     if fatal := [name for name in different if name not in INEXACT]:
         raise UserError(f"{here} holds a run of other {', '.join(fatal)}; "
                         "--overwrite_output_dir deletes it and starts anew")
@@ -2667,11 +2671,11 @@ def parse_options(argv: list[str] | None = None) -> Namespace:
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         word = unknown[0].partition("=")[0].strip("-")
-        known = [name for group in OPTIONS.values() for name in group]
-        near = [name for name in known if name.startswith(word)]
+        known = [name[2:] for name in parser._option_string_actions if name.startswith("--")]
+        near = [name for name in known if word and name.startswith(word)]
         if len(word) > 3:
             near = near or difflib.get_close_matches(word, known, 1, cutoff=0.54)
-        hint = f"did you mean --{near[0]}?" if near else "--help lists them"
+        hint = f"did you mean --{' or --'.join(near[:3])}?" if near else "--help lists them"
         complain(f"{unknown[0]}: no such option; {hint}")
     if args.task is None:
         raise UserError(f"--task is missing: one of {', '.join(TASKS)}")
@@ -2757,17 +2761,17 @@ def settle_start(args: Namespace, sample: bool) -> None:
         args.task, [Path("runs/finetune"), CLASSIFIER])
     if sample and args.task == "finetune":
         folders.append(Path("runs/sample/pretrain"))
-    found = [folder for folder in folders if (folder / "config.json").exists()]
     for folder in folders:
-        if folder not in found and checkpoints(folder):
+        if (folder / "config.json").exists():
+            args.model_name_or_path = folder
+            print(f"model: {folder}", file=sys.stderr)
+            return
+        if checkpoints(folder):
             print(f"{folder}: its training is not finished, so it is passed over", file=sys.stderr)
-    if found:
-        args.model_name_or_path = found[0]
-        print(f"model: {found[0]}", file=sys.stderr)
-    elif args.task not in ("pretrain", "finetune"):
+    if args.task not in ("pretrain", "finetune"):
         raise UserError(f"{folders[0]}: no model there; run --task finetune, or name a folder by "
                         "--model_name_or_path")
-    elif sample:  # it can teach no more
+    if sample:  # it can teach no more
         args.size = "tiny"
         print("model: --size tiny, for the sample; or name a --config_name", file=sys.stderr)
 
@@ -2787,8 +2791,11 @@ def settle_test_file(args: Namespace) -> None:
     print(f"test file: {args.test_file}", file=sys.stderr)
 
 
-def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: dict) -> None:
-    """Settles updates and peak rate by the batches of an epoch; in a resumed run as they were."""
+def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: dict) -> list[str]:
+    """Settles updates and peak rate by the batches of an epoch; in a resumed run as they were.
+
+    Returns in words what was taken from `old`, the options of the checkpoint.
+    """
     updates = batches / args.gradient_accumulation_steps
     least, epochs = (100, 1) if args.task == "pretrain" else (600, 2)
     if args.num_train_epochs:
@@ -2799,11 +2806,13 @@ def settle_length(args: Namespace, config: ConvBertConfig, batches: int, old: di
     rate = rate if args.task == "pretrain" else 0.1024
     args.eval_steps = args.eval_steps or (500 if args.task == "pretrain" else math.ceil(updates))
     args.learning_rate = args.learning_rate or rate / config.hidden_size
+    taken = []
     for name in ("max_steps", "eval_steps", "learning_rate", "precision"):
         value = old.get(name)
         if name not in args.given and value not in (None, getattr(args, name)):
             setattr(args, name, value)
-            print(f"{name} {value}, as in the checkpoint", file=sys.stderr)
+            taken.append(f"{name} {value} as before")
+    return taken
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -305,15 +305,17 @@ class NormedKernel(CONVOLUTIONS["dynamic"]):
     def __init__(self, config):
         super().__init__(config)
         self.norm = nn.BatchNorm1d(self.N * self.K)
+        self.register_buffer("places", torch.arange(self.K), persistent=False)
 
     def kernel_logits(self, x, q, u):
         return self.split_heads(self.norm(self.conv_kernel_layer(u).mT).mT)
 
 
-def test_buffers_of_a_kernel_are_saved_and_opened(monkeypatch, tmp_path):
+@pytest.mark.parametrize("cls", [convbert.ConvBertModel, convbert.ConvBertForMaskedLM])
+def test_buffers_of_a_kernel_are_saved_and_opened(cls, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(CONVOLUTIONS, "normed", NormedKernel)
-    model, ids = make(convbert.ConvBertModel, conv_type="normed"), random_ids(3, 12)
+    model, ids = make(cls, conv_type="normed"), random_ids(3, 12)
     model.train()(ids)  # moves the statistics
     model.save_pretrained(tmp_path)
-    same(answer(convbert.ConvBertModel.from_pretrained(tmp_path), input_ids=ids),
-         answer(model, input_ids=ids))
+    same(answer(cls.from_pretrained(tmp_path), input_ids=ids), answer(model, input_ids=ids))
+    assert capsys.readouterr().err == ""

@@ -260,7 +260,7 @@ def test_a_class_without_a_row_to_train_on_is_said(tmp_path, capsys):
     parts = np.arange(30), np.arange(30, 32)  # both rows of the rare class are held out
     with mock.patch.object(convbert, "hold_out", lambda count: parts):
         convbert.split_examples(args)
-    assert "no train row has the label '드묾'" in capsys.readouterr().err
+    assert "classes without a train row: 1 of 2 ('드묾')" in capsys.readouterr().err
 
 
 def test_a_class_that_is_taught_by_its_other_name_is_not_missed(tmp_path, capsys):
@@ -271,7 +271,7 @@ def test_a_class_that_is_taught_by_its_other_name_is_not_missed(tmp_path, capsys
     args = splitting(write_jsonl(tmp_path / "s.jsonl", scores),
                      write_jsonl(tmp_path / "n.jsonl", numbers))
     convbert.split_examples(args)
-    assert "no train row" not in capsys.readouterr().err
+    assert "without a train row" not in capsys.readouterr().err
 
 
 def test_names_that_look_alike_are_one(config, tmp_path, capsys):
@@ -450,7 +450,7 @@ def test_a_quotation_mark_too_many_is_said(tmp_path, capsys):
     rows = ["리뷰,분류", '"최고의 제품,품질', *rows, '또",가격', "끝,가격"]
     (tmp_path / "a.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     read(tmp_path / "a.csv")
-    assert "1 rows hold line breaks, first lines 2 to 28; or is" in capsys.readouterr().err
+    assert "Is the longest, lines 2 to 28, one row, or is" in capsys.readouterr().err
 
 
 def test_blanks_around_the_name_of_a_column_do_not_matter(tmp_path):
@@ -1352,7 +1352,7 @@ def test_scores_name_the_model_and_the_file(plain, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
-def test_a_model_whose_scores_are_no_softmax_is_refused(kind, plain, tmp_path):
+def test_a_model_whose_scores_are_no_softmax_is_refused(kind, plain, tmp_path, capsys):
     folder = shutil.copytree(plain, tmp_path / "model")
     values = read_json(folder / "config.json")
     for problem_type in (kind, "single_label_classification", None):
@@ -1364,6 +1364,8 @@ def test_a_model_whose_scores_are_no_softmax_is_refused(kind, plain, tmp_path):
             result = run("--task", "finetune", "--model_name_or_path", folder, *CHEAP,
                          "--max_steps", 1, "--train_file", mine, "--output_dir", tmp_path / "run")
             assert "begins anew: classification head" in result.err
+            ConvBertForSequenceClassification.from_pretrained(folder)
+            assert "begins anew: classification head" in capsys.readouterr().err
         assert result.code == 0, result.err
 
 
@@ -1386,7 +1388,7 @@ def test_answers_do_not_replace_a_file_of_a_model(plain, tmp_path):
         assert before is None or (folder / name).read_bytes() == before
     predict(folder, "--text", "a", "--output_file", folder / "answers.jsonl")
     check_error(run("--task", "evaluate", "--model_name_or_path", folder, *CHEAP, "--test_file",
-                    SAMPLE / "ratings_test.txt", "--output_dir", folder), "or the model")
+                    SAMPLE / "ratings_test.txt", "--output_dir", folder), "or a model")
 
 
 @pytest.mark.parametrize("text", ["", "배우들 연기가 좋았다\n", "text,label\n"])
@@ -1406,7 +1408,7 @@ def test_rows_of_several_lines_and_rows_of_nothing_are_told(plain, tmp_path):
     path.write_text('text,label\n"하나\n둘",x\n,\n셋,y\n"넷\n다섯\n여섯",y\n\n', encoding="utf-8")
     result = predict(plain, "--test_file", path)
     assert len(lines_of(result.out)) == 3
-    assert "2 rows hold line breaks, first lines 2 to 3; or is a quotation" in result.err
+    assert "rows with line breaks: 2.  Is the longest, lines 6 to 8, one row" in result.err
     assert "1 rows of empty fields are left out" in result.err
 
 
@@ -1415,6 +1417,9 @@ def test_quotation_marks_of_pandas_around_nsmcs_columns_are_told(tmp_path):
     path.write_text('id\tdocument\tlabel\n1\t"좋다\n정말"\t1\n', encoding="utf-8")
     assert "line 2: 2 fields" in (said := refusal(convbert.read_examples, path, ARGS))
     assert "quotation marks are characters" in said
+    path.write_text("id\tdocument\tlabel\n1\t좋다\n2\t싫다\t0\n", encoding="utf-8")  # no label yet
+    found = [row for _, rows in convbert.read_table(path) for _, row in rows]
+    assert found == [{"id": "1", "document": "좋다"}, {"id": "2", "document": "싫다", "label": "0"}]
 
 
 def test_predictions_taken_for_labels_are_told(plain, tmp_path):
@@ -1426,6 +1431,8 @@ def test_predictions_taken_for_labels_are_told(plain, tmp_path):
     assert "what predict has answered?" in result.err
     result = run(*task, tmp_path / "answers.jsonl", "--label_column_name", "mine")
     assert result.code == 0 and "what predict has answered?" not in result.err
+    rated = write_csv(tmp_path / "rated.csv", [("text", "label", "score"), ("좋다", "negative", 5)])
+    assert "what predict has answered?" not in run(*task, rated).err
     own = write_csv(tmp_path / "own.csv", [("text", "정답"), ("좋다", "negative")])
     assert "predicted_label" in lines_of(predict(plain, "--test_file", own).out)[0]
 
@@ -1435,10 +1442,10 @@ def test_labels_without_weight_beside_scores_are_told(config, tmp_path):
             for text, name in shop_rows(90)]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     result = tuned(config, path, tmp_path / "run", "--max_steps", 1)
-    assert "labels of rows that have scores, too, have no weight" in result.err
-    assert "no train row has the label '가격', '배송', '상품'" in result.err
+    assert "of rows with a label and scores only the scores count" in result.err
+    assert "classes without a train row: 3 of 5 ('가격', '배송', '상품')" in result.err
     result = tuned(config, path, tmp_path / "share", "--max_steps", 1, "--hard_label_share", 0.5)
-    assert "no weight" not in result.err and "no train row" not in result.err
+    assert "only the scores count" not in result.err and "without a train" not in result.err
 
 
 def test_a_class_without_a_row_to_score_is_told(config, tmp_path):
@@ -1447,7 +1454,8 @@ def test_a_class_without_a_row_to_score_is_told(config, tmp_path):
     dev = write_csv(tmp_path / "dev.csv", [("text", "label"), *shop_rows(30, seed=1)])
     result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--validation_file", dev,
                    "--test_file", path)
-    assert "no dev row has the label '희귀'" in result.err and "no test row" not in result.err
+    assert "classes without a dev row: 1 of 4 ('희귀')" in result.err
+    assert "without a test row" not in result.err
 
 
 def test_an_unfinished_training_that_is_passed_over_is_told(plain, tmp_path, monkeypatch):
@@ -1463,4 +1471,4 @@ def test_a_training_that_made_nothing_better_is_told(config, tmp_path):
     worse = [{"eval_accuracy": 0.5 - n, "eval_loss": 1.0, "eval_samples": 9} for n in range(3)]
     with mock.patch.object(convbert, "scores_of", side_effect=worse):
         result = tuned(config, path, tmp_path / "run", "--max_steps", 1, "--no-test")
-    assert "no evaluation was better than that before the training" in result.err
+    assert "training made nothing better" in result.err

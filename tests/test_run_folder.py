@@ -928,16 +928,21 @@ def test_a_corpus_that_changes_while_it_is_read_is_another_one(data, tmp_path, m
     refused(options, tmp_path / "run", "run of other corpus")
 
 
+@pytest.mark.parametrize("link", [False, True])
 @pytest.mark.parametrize("inside", ["checkpoint-3/corpus.txt", "checkpoint-6/config.json"])
-def test_what_a_run_reads_is_not_deleted_with_a_checkpoint(inside, unfinished, data, tmp_path):
+def test_what_a_run_reads_is_not_deleted_with_it(inside, link, unfinished, data, tmp_path):
     options, folder = unfinished
     folder = shutil.copytree(folder, tmp_path / "run")
     name = "--corpus" if "corpus" in inside else "--config_name"
     if name == "--corpus":
         shutil.copy(data / "kowiki.txt", folder / inside)
     options = [*options]
-    options[options.index(name) + 1] = folder / inside
-    refused((*options, "--overwrite_output_dir"), folder, "would delete", inside)
+    path = folder / inside
+    if link:
+        path = tmp_path / path.name
+        path.symlink_to(folder / inside)
+    options[options.index(name) + 1] = path
+    refused((*options, "--overwrite_output_dir"), folder, "would delete", str(path))
 
 
 def test_a_log_of_another_program_is_kept(data, tmp_path):
@@ -955,8 +960,8 @@ def test_settings_of_the_checkpoint_are_told(data, tmp_path):
     crash((*options, *more), tmp_path, 8)
     del options[options.index("--eval_steps") : options.index("--eval_steps") + 2]
     errors = finish(options, tmp_path)
-    assert "learning_rate 0.01, as in the checkpoint" in errors
-    assert "eval_steps 4, as in the checkpoint" in errors and "max_steps" not in errors
+    assert "going on from" in errors and "max_steps" not in errors
+    assert "; eval_steps 4 as before; learning_rate 0.01 as before" in errors
 
 
 def test_a_test_file_that_is_not_used_makes_no_other_run(data, tmp_path):
