@@ -596,9 +596,10 @@ class ConvBertPreTrainedModel(nn.Module):
         if hasattr(model, "classifier") and not new_head and not usual:
             raise UserError(f"{folder}: problem_type {kind}: only single_label_classification")
         path, weights = read_weights(Path(folder))
-        # names, with or without "convbert.", become those of this model; tied ones have one name
-        names = {name.removeprefix("convbert."): name for name in model.tensors()}
+        # "convbert." may stand before a name or not, in the file as in this model: first all go
+        # without it, then each gets the name that this model has, if it has one
         weights = {k.removeprefix("convbert."): v for k, v in weights.items()}
+        names = {name.removeprefix("convbert."): name for name in model.tensors()}
         weights = {names.get(k, k): v for k, v in weights.items()}
         if saved.id2label != model.config.id2label or not usual:
             weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
@@ -1179,7 +1180,7 @@ def make_model(cls: type[Any], args: Namespace, **changes: Any) -> tuple[Any, To
     torch.manual_seed(args.seed)
     tokenizer = Tokenizer(vocabulary_of(args))
     if args.model_name_or_path is not None:
-        new_head = args.task in ("pretrain", "finetune")
+        new_head = args.task in TRAININGS
         model = cls.from_pretrained(args.model_name_or_path, new_head, **changes)
     elif args.size:
         changes |= {"vocab_size": tokenizer.size, "pad_token_id": tokenizer.pad}
@@ -1658,15 +1659,15 @@ def pick_column(names: list[str], given: str | None, usual: tuple, option: str, 
 def read_examples(path: Path | str, args: Namespace, limit: int | None = None) -> list[Example]:
     """The labelled texts of a file; stderr tells the columns.  Raises UserError, with the line."""
     examples: list[Example] = []
-    told = {("document", "label", False)}  # NSMC's columns go without saying
+    told: tuple = ("document", "label", False)  # NSMC's columns go without saying
     for columns, rows in read_table(path, limit):
         text = pick_column(columns, args.text_column_name, TEXT_COLUMNS, "--text_column_name", path)
         soft = "scores" in columns
         label = args.label_column_name
         if label or not soft or {clean_name(name).lower() for name in columns} & {*LABEL_COLUMNS}:
             label = pick_column(columns, label, LABEL_COLUMNS, "--label_column_name", path)
-        if (text, label, soft) not in told:
-            told.add((text, label, soft))
+        if (text, label, soft) != told:
+            told = text, label, soft
             found = ", ".join(repr(name) for name in (label, "scores" if soft else None) if name)
             print(f"{path}: texts from {text!r}, labels from {found}", file=sys.stderr)
             score = rows[0][1].get("score")  # predict writes JSON, so that its own is a float
@@ -1828,12 +1829,17 @@ def split_examples(args: Namespace) -> tuple[dict[str, list[Example]], dict[int,
     return parts, names
 
 
+def some(names: list[str], most: int) -> str:
+    """The first names of a list, and dots if there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def describe_parts(args: Namespace, parts: dict[str, list[Example]],
                    names: dict[int, str]) -> None:
     """Says on stderr how large the parts are, what stands in two, and which classes are rare."""
     sizes = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
-    listed = ", ".join([*names.values()][:20]) + (", ..." if len(names) > 20 else "")
-    print(f"{args.train_file}: {len(names)} classes ({listed}); rows: {sizes}", file=sys.stderr)
+    print(f"{args.train_file}: {len(names)} classes ({some([*names.values()], 20)}); rows: {sizes}",
+          file=sys.stderr)
     numbers = class_numbers(names)
     labels = {row.label for part in parts.values() for row in part if row.label in numbers}
     if names == NSMC_LABELS and labels & {"0", "1"}:
@@ -1852,9 +1858,9 @@ def describe_parts(args: Namespace, parts: dict[str, list[Example]],
         seen = {name for row in rows for name in row.scores}
         seen |= {row.label for row in rows if weighed or not row.scores}
         if lost := {numbers[name] for name in labels} - {numbers.get(name) for name in seen}:
-            shown = ", ".join(repr(names[number]) for number in sorted(lost)[:5])
-            print(f"classes without a {which} row: {len(lost)} of {len(names)} ({shown}"
-                  f"{', ...' if len(lost) > 5 else ''})", file=sys.stderr)
+            shown = some([repr(names[number]) for number in sorted(lost)], 5)
+            print(f"classes without a {which} row: {len(lost)} of {len(names)} ({shown})",
+                  file=sys.stderr)
     if counts and max(counts.values()) > 10 * min(counts.values()):
         listed = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
         print(f"classes of very unequal size: {listed}", file=sys.stderr)
@@ -2018,8 +2024,8 @@ def is_same_file(path: Path | str, other: Path | str | int) -> bool:
 def is_of_model(path: Path) -> bool:
     """Whether a path names a file of a model folder."""
     weights = ("model.safetensors", "pytorch_model.bin")
-    names = {*RESULTS, *weights, "metrics.jsonl"}
-    return path.name in names and any(path.with_name(name).exists() for name in weights)
+    known = path.name in (*RESULTS, *weights, "metrics.jsonl")
+    return known and any(path.with_name(name).exists() for name in weights)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -2240,8 +2246,8 @@ def last_state(found: list[Path]) -> tuple[Progress, dict, dict, list[tuple[Path
             if not (is_damage(error) or isinstance(error, FileNotFoundError)):
                 raise
             damaged.append((folder, brief(error)))
-            continue
-        return progress, weights, moments, damaged
+        else:
+            return progress, weights, moments, damaged
     raise UserError(f"{found[-1]}: damaged ({damaged[0][1]}), and no other checkpoint can be read; "
                     "--overwrite_output_dir starts anew")
 
@@ -2373,7 +2379,7 @@ def start_processes(args: Namespace) -> None:
                         "them")
     if WORLD == 1:
         return
-    if args.task not in ("pretrain", "finetune"):
+    if args.task not in TRAININGS:
         raise UserError(f"--task {args.task} is for one process: start it without torchrun")
     if args.device.type not in ("cpu", "cuda"):
         raise UserError(f"several processes need --device cpu or cuda, not {args.device.type}")
@@ -2536,6 +2542,7 @@ def keep_freed_memory() -> None:
 
 # ---- 11. Command line ----------------------------------------------------------------------------
 TASKS = {task.__name__: task for task in (pretrain, finetune, evaluate, predict, visualize)}
+TRAININGS = ("pretrain", "finetune")  # those that make a model
 BACKBONE = ROOT / "weights/convbert-small-ko"  # weights that come with this file, where they do
 CLASSIFIER = ROOT / "weights/convbert-small-ko-nsmc"
 # A title names the tasks that use the group, or else all do; ONLY has the exceptions.
@@ -2719,7 +2726,7 @@ def settle(args: Namespace) -> None:
         print("model: none is pretrained; training begins with random weights", file=sys.stderr)
     if args.task == "evaluate" and not args.test_file:
         settle_test_file(args)
-    if args.task in ("pretrain", "finetune"):
+    if args.task in TRAININGS:
         args.contents = contents_of(args)
     args.device = choose_device(args.device)
     if args.precision == "auto" and args.task != "visualize":  # which draws in fp32
@@ -2768,7 +2775,7 @@ def settle_start(args: Namespace, sample: bool) -> None:
             return
         if checkpoints(folder):
             print(f"{folder}: its training is not finished, so it is passed over", file=sys.stderr)
-    if args.task not in ("pretrain", "finetune"):
+    if args.task not in TRAININGS:
         raise UserError(f"{folders[0]}: no model there; run --task finetune, or name a folder by "
                         "--model_name_or_path")
     if sample:  # it can teach no more

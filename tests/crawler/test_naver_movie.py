@@ -633,8 +633,8 @@ class Killed(BaseException):
     """Ends a run like a kill: nobody catches it, and Path.unlink, which tidies up, does nothing."""
 
 
-@pytest.mark.parametrize("files", range(4))
-def test_run_killed_before_a_file_has_its_name_goes_on(files, tmp_path, monkeypatch):
+def killed_after(files):
+    """An os.replace that gives so many files their name, and ends the run at the next one."""
     real, done = os.replace, []
 
     def replace(*names):
@@ -642,9 +642,14 @@ def test_run_killed_before_a_file_has_its_name_goes_on(files, tmp_path, monkeypa
             raise Killed
         done.append(real(*names))
 
+    return replace
+
+
+@pytest.mark.parametrize("files", range(4))
+def test_run_killed_before_a_file_has_its_name_goes_on(files, tmp_path, monkeypatch):
     options = ("--archive", SAMPLE, "--output_dir", tmp_path / "killed")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
+        patch.setattr(os, "replace", killed_after(files))
         patch.setattr(Path, "unlink", lambda *_, **__: None)
         with pytest.raises(Killed):
             run(*options)
@@ -705,17 +710,9 @@ def table_of(count):
 
 @pytest.mark.parametrize("files", range(3))
 def test_run_killed_between_renames_leaves_no_mixture(files, at_hand, monkeypatch):
-    real, done = os.replace, []
-
-    def replace(*names):
-        if len(done) == files:
-            raise Killed
-        done.append(real(*names))
-
     def killed(content):
-        done.clear()
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(os, "replace", replace)
+            patch.setattr(os, "replace", killed_after(files))
             at_hand(content, "--overwrite")
         return {name: (at_hand.out / name).read_bytes() for name in (TRAINING, TEST)
                 if (at_hand.out / name).exists()}
